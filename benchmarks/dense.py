@@ -1,0 +1,202 @@
+"""Speed of a dense artifact beside llama.cpp (F16) and Hugging Face eager.
+
+Every contender gets the same token ids and threads, each in its own process; their runs alternate,
+round after round, with a measurement of the memory bandwidth in every round. Sampling is left out:
+decode steps are fed the text's own next token. Prints medians and the spread; asserts nothing.
+
+    python benchmarks/dense.py models/smollm2-135m-instruct
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+from tokenizers import Tokenizer
+
+from bandwidth import BandwidthProgram
+from contender import Contender, script
+from peer import peer_python
+from sparsecomp.runtime.artifact import Artifact, Dtype, Manifest
+
+PREFILL_TOKENS = 512
+DECODE_PROMPT = 32
+SETTLE_S = 0.05  # lets the last contender's spinning threads go to sleep
+
+
+@dataclass
+class Samples:
+    """One contender's figures, one entry a round, in tokens per second."""
+
+    name: str
+    bytes_per_token: float  # weights and KV cache that a decode step reads
+    prefill: list[float] = field(default_factory=list)
+    decode: list[float] = field(default_factory=list)
+    next_tokens: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Report:
+    """Everything measured; `bandwidth` in GB/s, one entry a round."""
+
+    cpu: str
+    threads: int
+    decode_tokens: int
+    bandwidth: list[float]
+    contenders: list[Samples]
+
+
+def main() -> None:
+    options = _arguments()
+    options.build.mkdir(exist_ok=True)
+    artifact = options.artifact or _compile(options.model_dir, options.threads, options.build)
+    tokens = _tokens(options.model_dir, options.text)
+    with Artifact.open(artifact) as opened:
+        manifest = opened.manifest
+    kv_bytes = manifest.kv_bytes_per_position * (DECODE_PROMPT + options.decode_tokens / 2)
+    with ExitStack() as stack:
+        contenders = [
+            stack.enter_context(contender) for contender in _contenders(options, artifact, manifest)
+        ]
+        program = stack.enter_context(BandwidthProgram())
+        report = Report(
+            cpu=_cpu_name(),
+            threads=options.threads,
+            decode_tokens=options.decode_tokens,
+            bandwidth=[],
+            contenders=[Samples(c.name, c.weight_bytes + kv_bytes) for c in contenders],
+        )
+        for number in range(-1, options.rounds):
+            found = program.measure(options.megabytes, options.threads, sweeps=5)
+            if number >= 0:
+                report.bandwidth.append(found.median)
+            for contender, samples in zip(contenders, report.contenders, strict=True):
+                _round(contender, samples, tokens, options.decode_tokens, keep=number >= 0)
+    print(json.dumps(asdict(report), default=list, indent=2) if options.json else _table(report))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model_dir", type=Path)
+    parser.add_argument("--artifact", type=Path, help="a compiled artifact [compiled anew]")
+    parser.add_argument("--text", type=Path, default=Path(__file__).with_name("prompt.txt"))
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--decode-tokens", type=int, default=64)
+    parser.add_argument("--megabytes", type=int, default=1000, help="bandwidth buffer")
+    parser.add_argument("--build", type=Path, default=Path("build"), help="folder for what is made")
+    parser.add_argument("--peer-python", type=Path, help="a Python that has llama_cpp [built]")
+    parser.add_argument("--no-peer", action="store_true", help="leave llama.cpp out")
+    parser.add_argument("--json", action="store_true", help="print every sample as JSON")
+    return parser.parse_args()
+
+
+def _compile(model_dir: Path, threads: int, build: Path) -> Path:
+    artifact = build / "dense.spz"
+    command = [sys.executable, "-m", "sparsecomp", "compile", str(model_dir), "-o", str(artifact)]
+    if subprocess.run([*command, "--workers", str(threads)]).returncode != 0:
+        sys.exit("error: the model did not compile")
+    return artifact
+
+
+def _tokens(model_dir: Path, text: Path) -> list[int]:
+    tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
+    tokens: list[int] = tokenizer.encode(text.read_text()).ids
+    if len(tokens) < PREFILL_TOKENS:
+        sys.exit(f"error: {text} has {len(tokens)} tokens; {PREFILL_TOKENS} are needed")
+    return tokens
+
+
+def _contenders(
+    options: argparse.Namespace, artifact: Path, manifest: Manifest
+) -> Iterable[Contender]:
+    """The artifact first: ratios are against it."""
+    weight_bytes = sum(manifest.bytes_per_token.values())
+    two_byte = weight_bytes // 2 if manifest.model.dtype is Dtype.F32 else weight_bytes
+    model_dir, capacity, threads = str(options.model_dir), "1024", str(options.threads)
+    python = sys.executable
+    ours = [python, script("contender_sparsecomp.py"), str(artifact), capacity]
+    yield Contender(f"sparsecomp {manifest.model.dtype}", ours, weight_bytes)
+    if not options.no_peer:
+        peer = options.peer_python or peer_python(options.build / "peer-venv")
+        gguf = options.build / f"{options.model_dir.name}.f16.gguf"
+        if not gguf.exists():
+            from gguf_f16 import write_f16
+
+            try:
+                write_f16(options.model_dir, gguf)
+            except ValueError as error:
+                sys.exit(f"error: {error}; use --no-peer")
+        command = [str(peer), script("contender_llama_cpp.py"), str(gguf), capacity, threads]
+        yield Contender("llama.cpp f16", command, two_byte)
+    for dtype, scale in (("bfloat16", 1), ("float32", 2)):
+        command = [python, script("contender_hugging_face.py"), model_dir, dtype, threads]
+        yield Contender(f"Hugging Face {dtype}", command, two_byte * scale)
+
+
+def _round(
+    contender: Contender, samples: Samples, tokens: list[int], decode_tokens: int, keep: bool
+) -> None:
+    """One prefill run and one decode run; the first round only warms up."""
+    end = DECODE_PROMPT + decode_tokens
+    time.sleep(SETTLE_S)
+    prefill = contender.run(tokens[:PREFILL_TOKENS], [])
+    decode = contender.run(tokens[:DECODE_PROMPT], tokens[DECODE_PROMPT:end])
+    if keep:
+        samples.prefill.append(PREFILL_TOKENS / prefill.prefill_s)
+        samples.decode.append(decode_tokens / decode.decode_s)
+        samples.next_tokens.add(prefill.next_token)
+
+
+def _table(report: Report) -> str:
+    ours = report.contenders[0]
+    rounds = len(report.bandwidth)
+    lines = [
+        f"{report.cpu}, {report.threads} threads, {rounds} alternating rounds",
+        f"read bandwidth: median {_spread(report.bandwidth)} GB/s",
+        "",
+        f"decode, {report.decode_tokens} tokens after {DECODE_PROMPT} (tokens/s; limit: read "
+        "bandwidth over the bytes that a token reads; share: of the limit of the same round)",
+    ]
+    for samples in report.contenders:
+        limits = [bandwidth * 1e9 / samples.bytes_per_token for bandwidth in report.bandwidth]
+        share = median(a / b for a, b in zip(samples.decode, limits, strict=True))
+        lines.append(
+            f"{_row(samples, ours, lambda s: s.decode)}  "
+            f"{samples.bytes_per_token / 1e6:6.1f} MB/token  "
+            f"limit {median(limits):6.1f}  share {share:4.0%}"
+        )
+    lines += ["", f"prefill, {PREFILL_TOKENS} tokens (tokens/s)"]
+    lines += [_row(samples, ours, lambda s: s.prefill) for samples in report.contenders]
+    agree = all(samples.next_tokens == ours.next_tokens for samples in report.contenders)
+    lines += ["", f"all contenders predict the same next token: {'yes' if agree else 'NO'}"]
+    return "\n".join(lines)
+
+
+def _row(samples: Samples, ours: Samples, of: Callable[[Samples], list[float]]) -> str:
+    """A contender's median, spread, and the artifact's speed over its own (median over rounds)."""
+    ratio = median(a / b for a, b in zip(of(ours), of(samples), strict=True))
+    return f"  {samples.name:22} {_spread(of(samples)):24} sparsecomp is {ratio:5.2f}x"
+
+
+def _spread(values: list[float]) -> str:
+    return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown CPU"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+// Times the native kernels; kernels.py compiles it with -DWORKERS=n and runs it.
+// One line a figure: name <tab> value <tab> unit <tab> share of the limit measured beside it, in
+// percent <tab> that limit; the last two are empty where there is none.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "attention.h"
+#include "mlp.h"
+#include "pool.h"
+
+using namespace sc;
+
+static constexpr int64_t BYTES = 270 << 20;
+static Pool pool(WORKERS);
+static const auto* buffer = [] {
+    auto* p = static_cast<uint16_t*>(std::aligned_alloc(4096, BYTES));
+    for (int64_t i = 0; i < BYTES / 2; ++i)  // bf16 near +-0.01
+        p[i] = static_cast<uint16_t>(0x3c00 + (i * 40503 >> 7) % 64 + ((i & 4) << 13));
+    return reinterpret_cast<const bf16*>(p);
+}();
+
+static double now() {
+    using namespace std::chrono;
+    return duration<double>(steady_clock::now().time_since_epoch()).count();
+}
+
+// f(worker) on all workers; seconds.
+template <class F>
+static double time_on_all(F f) {
+    double start = now();
+    pool.run([](void* c, int worker) { (*static_cast<F*>(c))(worker); }, &f);
+    return now() - start;
+}
+
+static double median(std::vector<double> v) {
+    std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
+    return v[v.size() / 2];
+}
+
+// One worker's share of the buffer, summed with nothing else in the loop.
+static volatile uint32_t sink;
+static void read_share(int worker) {
+    const char* p = reinterpret_cast<const char*>(buffer) + BYTES / WORKERS * worker;
+    vu sum[4] = {};
+    for (int64_t i = 0; i < BYTES / WORKERS; i += 4 * sizeof(vu))
+        for (int j = 0; j < 4; ++j) {
+            vu x;
+            std::memcpy(&x, p + i + j * sizeof(vu), sizeof x);
+            sum[j] ^= x;
+        }
+    vu all = sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
+    sink = all[0] ^ all[LANES - 1];
+}
+
+// The kernel and a plain read of as many bytes, alternating.
+template <class F>
+static void against_read(const char* name, int64_t bytes, F kernel) {
+    std::vector<double> ratio, rate;
+    for (int i = 0; i < 25; ++i) {
+        double read = time_on_all(read_share) / BYTES;
+        double took = time_on_all(kernel) / bytes;
+        ratio.push_back(read / took);
+        rate.push_back(1e-9 / took);
+    }
+    std::printf("%s\t%.1f\tGB/s\t%.0f\treading\n", name, median(rate), 100 * median(ratio));
+}
+
+static float* floats(int64_t n) {
+    auto* p = static_cast<float*>(std::aligned_alloc(64, round_up(n, 16) * sizeof(float)));
+    for (int64_t i = 0; i < n; ++i) p[i] = static_cast<float>(i * 37 % 101 - 50) / 50;
+    return p;
+}
+
+template <int K>
+static void linear_decode(const char* name) {
+    constexpr int64_t N = BYTES / 2 / K;
+    static float *x = floats(K), *y = floats(N);
+    against_read(name, N * K * 2, [](int w) {
+        linear_rows<bf16, K>(y, x, buffer, nullptr, N * w / WORKERS, N * (w + 1) / WORKERS);
+    });
+}
+
+template <bool GATED, int K>
+static void mlp_decode(const char* name) {
+    constexpr int64_t STRIDE = Neuron<bf16, GATED, K, K>::STRIDE, N = BYTES / 2 / STRIDE;
+    static float *x = floats(K), *out = floats(WORKERS * round_up(K, 16));
+    against_read(name, N * STRIDE * 2, [](int w) {
+        mlp_neurons<bf16, Act::silu, GATED, K, K>(out + w * round_up(K, 16), x, buffer, nullptr,
+                                                  nullptr, N * w / WORKERS,
+                                                  N * (w + 1) / WORKERS);
+    });
+}
+
+template <int H, int KVH, int D>
+static void attention_decode(const char* name) {
+    constexpr int64_t CONTEXT = 2048, LAYER = KVH * CONTEXT * D, LAYERS = BYTES / 4 / LAYER;
+    static constexpr int64_t PART = attention_part_size<H, D>();
+    static float *q = floats(H * D), *parts = floats(WORKERS * PART);
+    against_read(name, LAYERS * LAYER * 4, [](int w) {
+        for (int64_t l = 0; l < LAYERS; ++l)
+            attention_partial<bf16, H, KVH, D, D>(
+                parts + w * PART, q, buffer + 2 * l * LAYER, buffer + (2 * l + 1) * LAYER,
+                CONTEXT * w / WORKERS, CONTEXT * (w + 1) / WORKERS, CONTEXT, 0.125f, 0.0f, nullptr,
+                CONTEXT - 1);
+    });
+}
+
+// Independent multiply-adds in registers: what a core can do; returns the operations done.
+static double peak_flops() {
+    constexpr int CHAINS = LANES == 8 ? 12 : 24, ROUNDS = 20000;
+    vf acc[CHAINS], a = splat(1.0f + sink * 1e-12f), b = splat(1.0f + sink * 1e-12f);
+    for (int j = 0; j < CHAINS; ++j) acc[j] = splat(static_cast<float>(j));
+    for (int i = 0; i < ROUNDS; ++i)
+#pragma GCC unroll 24
+        for (int j = 0; j < CHAINS; ++j) acc[j] = acc[j] * b + a;
+    vf all{};
+    for (int j = 0; j < CHAINS; ++j) all += acc[j];
+    sink = static_cast<uint32_t>(hsum(all));
+    return 2.0 * LANES * CHAINS * ROUNDS;
+}
+
+// The kernel (doing `flops` operations) and the multiply-add loop, alternating, on one core.
+template <class F>
+static void against_peak(const char* name, double flops, F kernel) {
+    std::vector<double> ratio, rate;
+    for (int i = 0; i < 15; ++i) {
+        double start = now();
+        double peak = peak_flops() / (now() - start);
+        start = now();
+        kernel();
+        double reached = flops / (now() - start);
+        ratio.push_back(reached / peak);
+        rate.push_back(reached * 1e-9);
+    }
+    std::printf("%s\t%.1f\tGFLOP/s\t%.0f\tmultiply-adds\n", name, median(rate),
+                100 * median(ratio));
+}
+
+template <int K, int N, int M>
+static void linear_prefill(const char* name) {
+    float *x = floats(512 * K), *y = floats(512 * N);
+    against_peak(name, 2.0 * 512 * K * N, [&] {
+        for (int i = 0; i < 512; i += M)
+            linear_tile<bf16, K>(y + i * N, N, x + i * K, K, buffer, nullptr, M, 0, N);
+    });
+}
+
+template <int K, int N, int M>
+static void mlp_prefill(const char* name) {
+    float *x = floats(512 * K), *y = floats(512 * K);
+    against_peak(name, 2.0 * 3 * 512 * K * N, [&] {
+        for (int i = 0; i < 512; i += M)
+            mlp_tile<bf16, Act::silu, true, K, K>(y + i * K, K, x + i * K, K, buffer, nullptr,
+                                                  nullptr, M, 0, N);
+    });
+}
+
+template <int H, int KVH, int D>
+static void attention_prefill(const char* name) {
+    constexpr int64_t CONTEXT = 2048, M = 64;
+    float *q = floats(M * H * D), *y = floats(M * H * D);
+    against_peak(name, 4.0 * M * H * D * (CONTEXT - M / 2), [&] {
+        attention_tile<bf16, H, KVH, D, D>(y, H * D, q, H * D, buffer, buffer + CONTEXT * KVH * D,
+                                           CONTEXT - M, M, CONTEXT, 0, 0, 0.125f, 0.0f, nullptr,
+                                           nullptr);
+    });
+}
+
+static void barriers() {
+    constexpr int COUNT = 20000;
+    std::vector<double> each;
+    for (int i = 0; i < 11; ++i)
+        each.push_back(1e9 / COUNT * time_on_all([](int) {
+            for (int j = 0; j < COUNT; ++j) pool.barrier();
+        }));
+    std::printf("barrier\t%.0f\tns\t\t\n", median(each));
+}
+
+int main() {
+    barriers();
+    linear_decode<576>("linear_rows K=576");
+    linear_decode<1536>("linear_rows K=1536");
+    linear_decode<4096>("linear_rows K=4096");
+    mlp_decode<true, 576>("mlp_neurons gated K=576");
+    mlp_decode<true, 2048>("mlp_neurons gated K=2048");
+    mlp_decode<false, 2048>("mlp_neurons plain K=2048");
+    attention_decode<9, 3, 64>("attention_partial 9/3 heads of 64");
+    attention_decode<32, 8, 128>("attention_partial 32/8 heads of 128");
+    linear_prefill<576, 1536, 32>("linear_tile K=576 N=1536 rows=32");
+    linear_prefill<576, 1536, 64>("linear_tile K=576 N=1536 rows=64");
+    linear_prefill<2048, 2048, 64>("linear_tile K=2048 N=2048 rows=64");
+    mlp_prefill<576, 1536, 32>("mlp_tile K=576 N=1536 rows=32");
+    mlp_prefill<576, 1536, 64>("mlp_tile K=576 N=1536 rows=64");
+    attention_prefill<9, 3, 64>("attention_tile 9/3 heads of 64");
+    attention_prefill<32, 8, 128>("attention_tile 32/8 heads of 128");
+}

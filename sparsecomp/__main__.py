@@ -1,0 +1,5 @@
+"""`python -m sparsecomp`: the command line."""
+
+from sparsecomp.cli import main
+
+main()

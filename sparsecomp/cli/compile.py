@@ -1,0 +1,107 @@
+"""`sparsecomp compile`: a model directory in, an artifact out."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from sparsecomp.cli.progress import display
+from sparsecomp.options import CompileOptions, Dtype, Sparsity, Target, usable_cpus
+
+
+@click.command("compile")
+@click.argument("model_dir", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The artifact to write.  [default: the model directory's name with .spz]",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(list(map(str, Dtype))),
+    default=str(Dtype.BF16),
+    show_default=True,
+    help="Type in which weights and KV cache are stored; arithmetic is float32.",
+)
+@click.option(
+    "--sparsity",
+    type=click.Choice(list(map(str, Sparsity))),
+    default=str(Sparsity.OFF),
+    show_default=True,
+    help="What a decode step may leave unread.",
+)
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(list(map(str, Target))),
+    multiple=True,
+    default=[str(Target.NATIVE)],
+    show_default=True,
+    help="Instruction set to compile for; repeat it for several in one artifact.",
+)
+@click.option(
+    "--workers", type=int, help="Threads the program uses.  [default: the CPUs usable here]"
+)
+@click.option("--context", type=int, help="Most positions in a session.  [default: the model's]")
+@click.option(
+    "--print-ir-before", metavar="PASS", multiple=True, help="Print the IR before a pass."
+)
+@click.option("--print-ir-after", metavar="PASS", multiple=True, help="Print the IR after a pass.")
+@click.option(
+    "--stop-after", metavar="PASS", help="Print the IR after a pass and stop: no artifact."
+)
+@click.option(
+    "--dump-dir",
+    type=click.Path(path_type=Path),
+    help="Write the IR after every pass there, as NN-pass-name.mlir.",
+)
+@click.option("--time-passes", is_flag=True, help="Print each pass's seconds to stderr.")
+def compile_verb(
+    model_dir: Path,
+    output: Path | None,
+    dtype: str,
+    sparsity: str,
+    targets: tuple[str, ...],
+    workers: int | None,
+    context: int | None,
+    print_ir_before: tuple[str, ...],
+    print_ir_after: tuple[str, ...],
+    stop_after: str | None,
+    dump_dir: Path | None,
+    time_passes: bool,
+) -> None:
+    """Compile the Hugging Face model in MODEL_DIR into one artifact."""
+    options = CompileOptions(
+        model_dir=model_dir,
+        output=output or Path(f"{model_dir.resolve().name}.spz"),
+        dtype=Dtype(dtype),
+        sparsity=Sparsity(sparsity),
+        targets=tuple(map(Target, targets)),
+        workers=usable_cpus() if workers is None else workers,
+        context=context,
+        print_ir_before=print_ir_before,
+        print_ir_after=print_ir_after,
+        stop_after=stop_after,
+        dump_dir=dump_dir,
+        time_passes=time_passes,
+    )
+    from sparsecomp.compile import compile_model
+
+    started = time.perf_counter()
+    with display() as observer:
+        report = compile_model(options, observer)
+    seconds = time.perf_counter() - started
+    if time_passes:
+        _print_times(report.pass_times)
+    if stop_after is not None:
+        click.echo(report.ir)
+    else:
+        size = options.output.stat().st_size / 1e6
+        click.echo(f"{options.output}: {size:.1f} MB in {seconds:.1f} s", err=True)
+
+
+def _print_times(pass_times: list[tuple[str, float]]) -> None:
+    for name, seconds in [*pass_times, ("all passes", sum(s for _, s in pass_times))]:
+        print(f"{seconds:9.3f} s  {name}", file=sys.stderr)

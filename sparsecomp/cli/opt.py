@@ -1,0 +1,53 @@
+"""`sparsecomp opt`: IR in, passes, IR out."""
+
+import sys
+from itertools import zip_longest
+from pathlib import Path
+
+import click
+
+from sparsecomp.errors import SparsecompError
+
+
+@click.command("opt")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@click.option(
+    "-p",
+    "--passes",
+    metavar="PASS,...",
+    multiple=True,
+    help="Passes to run, in order (see `sparsecomp passes`).  [default: none]",
+)
+@click.option(
+    "--verify-roundtrip",
+    is_flag=True,
+    help="Also check that the result, parsed again, prints the same.",
+)
+def opt_verb(file: Path, passes: tuple[str, ...], verify_roundtrip: bool) -> None:
+    """Run passes over the IR in FILE (default: stdin)."""
+    text = _read(file)
+    from sparsecomp.opt import optimise
+
+    names = [name.strip() for group in passes for name in group.split(",") if name.strip()]
+    result = optimise(text, names)
+    if verify_roundtrip:
+        _check_same(result, optimise(result, []))
+    click.echo(result.rstrip("\n"))
+
+
+def _read(file: Path) -> str:
+    data = sys.stdin.buffer.read() if file == Path("-") else file.read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise SparsecompError(f"{file}: not text (byte {error.start} is not UTF-8)") from error
+
+
+def _check_same(first: str, second: str) -> None:
+    pairs = zip_longest(first.splitlines(), second.splitlines())
+    for number, (line, again) in enumerate(pairs, start=1):
+        if line != again:
+            raise SparsecompError(
+                f"the result does not survive a round trip: line {number} was printed as {line!r}, "
+                f"then as {again!r}"
+            )

@@ -1,0 +1,1 @@
+"""From exec IR to an artifact: C++ source, native programs, the packed file."""

@@ -1,0 +1,691 @@
+"""exec: the scheduled program. Kernels over buffers, done by workers, with barriers between.
+
+A program runs on every worker at once (a worker is a CPU thread). A kernel says who does what part
+of it; a buffer says whether it is shared or each worker has its own; a barrier waits for all.
+Codegen only spells what stands here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import auto
+
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    BFloat16Type,
+    DenseArrayBase,
+    FlatSymbolRefAttrConstr,
+    IntegerAttr,
+    MemRefType,
+    StringAttr,
+    SymbolNameConstraint,
+    SymbolRefAttr,
+    UnitAttr,
+    i64,
+)
+from xdsl.dialects.utils import EnumAttribute
+from xdsl.ir import (
+    Attribute,
+    Dialect,
+    Operation,
+    ParametrizedAttribute,
+    SpacedOpaqueSyntaxAttribute,
+    SSAValue,
+    TypeAttribute,
+)
+from xdsl.irdl import (
+    IRDLOperation,
+    ParsePropInAttrDict,
+    base,
+    irdl_attr_definition,
+    irdl_op_definition,
+    operand_def,
+    opt_operand_def,
+    opt_prop_def,
+    param_def,
+    prop_def,
+    region_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+)
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.traits import (
+    IsolatedFromAbove,
+    IsTerminator,
+    NoTerminator,
+    Pure,
+    SymbolOpInterface,
+    SymbolTable,
+)
+from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.str_enum import StrEnum
+
+from .spz import F64, I64, ActAttr, PairingAttr
+
+LINE = 64
+"""Bytes of a cache line: parts of a neuron start on one."""
+
+PART_ALIGN = 16
+"""A head of a partial attention: values padded to this, then maximum, sum, and padding again."""
+
+
+class Layout(StrEnum):
+    """How the tensors of a storage lie in memory."""
+
+    ROWS = auto()
+    """One matrix, row by row, in the storage type."""
+    NEURON_MAJOR = auto()
+    """The rows of (gate,) up and the columns of down that belong to one neuron, side by side."""
+    FLOATS = auto()
+    """f32 in order: norms, biases, tables."""
+
+
+class Space(StrEnum):
+    """Who has a buffer."""
+
+    SHARED = auto()
+    """One copy; all workers read it, each writes its own part."""
+    PRIVATE = auto()
+    """A copy for each worker, seen by it alone."""
+    PARTS = auto()
+    """A copy for each worker, read by all: partial results to be combined."""
+    OUTPUT = auto()
+    """The caller's room for the logits."""
+
+
+class Index(StrEnum):
+    """What an embedding looks rows up by."""
+
+    TOKENS = auto()
+    POSITIONS = auto()
+
+
+class NormKind(StrEnum):
+    RMS = auto()
+    LAYER = auto()
+
+
+class Part(StrEnum):
+    """The part of the model whose weights a kernel reads, for accounts of bytes."""
+
+    EMBED = auto()
+    ATTENTION = auto()
+    MLP = auto()
+    HEAD = auto()
+    OTHER = auto()
+
+
+@irdl_attr_definition
+class LayoutAttr(EnumAttribute[Layout], SpacedOpaqueSyntaxAttribute):
+    name = "exec.layout"
+
+
+@irdl_attr_definition
+class SpaceAttr(EnumAttribute[Space], SpacedOpaqueSyntaxAttribute):
+    name = "exec.space"
+
+
+@irdl_attr_definition
+class IndexAttr(EnumAttribute[Index], SpacedOpaqueSyntaxAttribute):
+    name = "exec.index"
+
+
+@irdl_attr_definition
+class NormKindAttr(EnumAttribute[NormKind], SpacedOpaqueSyntaxAttribute):
+    name = "exec.norm_kind"
+
+
+@irdl_attr_definition
+class PartAttr(EnumAttribute[Part], SpacedOpaqueSyntaxAttribute):
+    name = "exec.part"
+
+
+class Mode(StrEnum):
+    """How a kernel's work is divided."""
+
+    EACH = auto()
+    """Every worker does all of it, for itself."""
+    SPLIT = auto()
+    """Worker w does the units `bounds[w]` to `bounds[w + 1]` of the result."""
+    ROWS = auto()
+    """Every worker does its own rows of the tile."""
+    CONTEXT = auto()
+    """Every worker does an equal share of the positions attended to."""
+    ONE = auto()
+    """Worker `bounds[0]` does all of it."""
+
+
+@irdl_attr_definition
+class WorkAttr(ParametrizedAttribute):
+    """Who does what part of a kernel: `#exec.work<split, [0, 288, 576]>`."""
+
+    name = "exec.work"
+    mode_: StringAttr = param_def(base(StringAttr))
+    bounds_: ArrayAttr[IntegerAttr] = param_def()
+
+    @staticmethod
+    def of(mode: Mode, bounds: Sequence[int] = ()) -> WorkAttr:
+        return WorkAttr(StringAttr(mode), ArrayAttr([IntegerAttr(b, i64) for b in bounds]))
+
+    @property
+    def mode(self) -> Mode:
+        return Mode(self.mode_.data)
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        return tuple(b.value.data for b in self.bounds_)
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            mode = Mode(parser.parse_keyword_in(tuple(Mode)))
+            bounds = []
+            if parser.parse_optional_punctuation(","):
+                bounds = parser.parse_comma_separated_list(
+                    parser.Delimiter.SQUARE, parser.parse_integer
+                )
+            return WorkAttr.of(mode, bounds).parameters
+
+    def print_parameters(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(self.mode)
+            if self.bounds:
+                printer.print_string(f", {list(self.bounds)}")
+
+
+# ---- declarations ----
+
+
+@irdl_op_definition
+class Storage(IRDLOperation):
+    """Weights as they lie in the artifact: `offset` is in bytes from the first weight."""
+
+    name = "exec.storage"
+    sym_name = prop_def(SymbolNameConstraint())
+    layout = prop_def(LayoutAttr)
+    element = prop_def(TypeAttribute)
+    shape = prop_def(DenseArrayBase)
+    """rows: (N, K). neuron_major: (neurons, inputs, outputs). floats: the tensor's own shape."""
+    of = prop_def(ArrayAttr[SymbolRefAttr])
+    """The weights in it; neuron_major: (gate,) up, down."""
+    offset = opt_prop_def(I64)
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(SymbolOpInterface())
+    assembly_format = "$sym_name attr-dict"
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.shape.get_values())
+
+    @property
+    def item(self) -> int:
+        """Bytes of an element."""
+        return 2 if isinstance(self.element, BFloat16Type) else 4
+
+    @property
+    def bytes(self) -> int:
+        """Its size in the artifact."""
+        if self.layout.data is not Layout.NEURON_MAJOR:
+            return math.prod(self.dims) * self.item
+        return self.dims[0] * sum(self.part_bytes)
+
+    @property
+    def part_bytes(self) -> tuple[int, ...]:
+        """neuron_major: bytes of each part of one neuron, padded so that each starts a line."""
+        _, inputs, outputs = self.dims
+        sizes = [inputs] * (len(self.of) - 1) + [outputs]
+        return tuple(math.ceil(n * self.item / LINE) * LINE for n in sizes)
+
+
+@irdl_op_definition
+class KVSlot(IRDLOperation):
+    """The keys and values of one attention: (groups, positions, key or value size)."""
+
+    name = "exec.kv_slot"
+    slot = prop_def(I64)
+    groups = prop_def(I64)
+    key = prop_def(I64)
+    value = prop_def(I64)
+    window = opt_prop_def(I64)
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$slot attr-dict"
+
+
+@irdl_op_definition
+class Program(IRDLOperation):
+    """What each worker runs. `tile` is how many rows a worker has at most.
+
+    `shared` and `private` are the bytes of the two arenas (the private one is per worker).
+    """
+
+    name = "exec.program"
+    sym_name = prop_def(SymbolNameConstraint())
+    tile = prop_def(I64)
+    workers = opt_prop_def(I64)
+    shared = opt_prop_def(I64)
+    private = opt_prop_def(I64)
+    body = region_def("single_block")
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(SymbolOpInterface(), IsolatedFromAbove(), NoTerminator())
+    assembly_format = "$sym_name attr-dict-with-keyword $body"
+
+
+@irdl_op_definition
+class Buffer(IRDLOperation):
+    """Room for rows of floats; `offset` is in bytes into the arena of its space."""
+
+    name = "exec.buffer"
+    space = opt_prop_def(SpaceAttr)
+    offset = opt_prop_def(I64)
+    result = result_def(MemRefType)
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "attr-dict `:` type($result)"
+
+
+@irdl_op_definition
+class View(IRDLOperation):
+    """Another shape, order or part of a buffer: no element moves.
+
+    Strides are in elements, for the dimensions after the first; rows lie as they do in the source.
+    """
+
+    name = "exec.view"
+    source = operand_def(MemRefType)
+    start = prop_def(I64)
+    strides = prop_def(DenseArrayBase)
+    result = result_def(MemRefType)
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+    assembly_format = "$source attr-dict `:` type($source) `->` type($result)"
+
+
+@irdl_op_definition
+class Constant(IRDLOperation):
+    """Weights as an operand of a map: the same for every row."""
+
+    name = "exec.constant"
+    storage = prop_def(FlatSymbolRefAttrConstr)
+    result = result_def(MemRefType)
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+    assembly_format = "$storage attr-dict `:` type($result)"
+
+
+# ---- kernels ----
+
+
+class Kernel(IRDLOperation):
+    """Reads its inputs and overwrites its output.
+
+    Every kernel has `work` (who does what part of it), set by schedule-workers.
+    """
+
+    irdl_options = (ParsePropInAttrDict(),)
+
+    @property
+    def inputs(self) -> Sequence[SSAValue]:
+        return self.operands if isinstance(self, Append) else self.operands[:-1]
+
+    @property
+    def output(self) -> SSAValue | None:
+        return None if isinstance(self, Append) else self.operands[-1]
+
+    @property
+    def work_of(self) -> WorkAttr:
+        work = self.properties.get("work")
+        if not isinstance(work, WorkAttr):
+            raise VerifyException(f"{self.name} has no workers: schedule-workers did not run")
+        return work
+
+
+@irdl_op_definition
+class Embed(Kernel):
+    """out = row of the table, for each token or position."""
+
+    name = "exec.embed"
+    out = operand_def(MemRefType)
+    index = prop_def(IndexAttr)
+    table = prop_def(FlatSymbolRefAttrConstr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$table `into` $out attr-dict `:` type($out)"
+
+
+@irdl_op_definition
+class Ids(Kernel):
+    """out = the token or position itself, as a float."""
+
+    name = "exec.ids"
+    out = operand_def(MemRefType)
+    index = prop_def(IndexAttr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$out attr-dict `:` type($out)"
+
+
+@irdl_op_definition
+class Norm(Kernel):
+    """out = norm of x over its last dimension, times weight, plus bias."""
+
+    name = "exec.norm"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    kind = prop_def(NormKindAttr)
+    weight = opt_prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    eps = prop_def(F64)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Linear(Kernel):
+    """out = x @ weight.T + bias; the units are the rows of the weight."""
+
+    name = "exec.linear"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    weight = prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    part = prop_def(PartAttr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `,` $weight `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Mlp(Kernel):
+    """out = sum over neurons of act(gate.x) (up.x) down, without the bias of down.
+
+    The units are the neurons: split, each worker leaves the sum over its own.
+    """
+
+    name = "exec.mlp"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    weights = prop_def(FlatSymbolRefAttrConstr)
+    gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    gated = opt_prop_def(UnitAttr)
+    act = prop_def(ActAttr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `,` $weights `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Sum(Kernel):
+    """out = residual + bias + the parts of all workers (in rows mode: the worker's own)."""
+
+    name = "exec.sum"
+    x = operand_def(MemRefType)
+    residual = opt_operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = (
+        "$x (`plus` $residual^ `:` type($residual))? `into` $out attr-dict `:` "
+        "type($x) `,` type($out)"
+    )
+
+
+@irdl_op_definition
+class Rope(Kernel):
+    """out = cos * x + sin * partner(x) for the first `rotary` elements of each head."""
+
+    name = "exec.rope"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    cos = prop_def(FlatSymbolRefAttrConstr)
+    sin = prop_def(FlatSymbolRefAttrConstr)
+    rotary = prop_def(I64)
+    pairing = prop_def(PairingAttr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Append(Kernel):
+    """Writes the rows of k and v into a slot of the cache; it has no output buffer."""
+
+    name = "exec.append"
+    k = operand_def(MemRefType)
+    v = operand_def(MemRefType)
+    slot = prop_def(I64)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$k `,` $v `to` $slot attr-dict `:` type($k) `,` type($v)"
+
+
+@irdl_op_definition
+class Attend(Kernel):
+    """Attention of q over a slot of the cache.
+
+    In rows mode the result; in context mode each worker leaves a part, to be combined.
+    """
+
+    name = "exec.attend"
+    q = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    slot = prop_def(I64)
+    scale = prop_def(F64)
+    window = opt_prop_def(I64)
+    chunk = opt_prop_def(I64)
+    softcap = opt_prop_def(F64)
+    slopes = opt_prop_def(FlatSymbolRefAttrConstr)
+    sinks = opt_prop_def(FlatSymbolRefAttrConstr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$q `from` $slot `into` $out attr-dict `:` type($q) `,` type($out)"
+
+
+@irdl_op_definition
+class Combine(Kernel):
+    """out = the attention of all workers' parts."""
+
+    name = "exec.combine"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    sinks = opt_prop_def(FlatSymbolRefAttrConstr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Last(Kernel):
+    """out = the last row of the tile."""
+
+    name = "exec.last"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Map(Kernel):
+    """out[i] = body(inputs[i]), elementwise with broadcasting; the body is ATen on scalars.
+
+    The units are the elements of the first dimension after the rows.
+    """
+
+    name = "exec.map"
+    ins = var_operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    work = opt_prop_def(WorkAttr)
+    body = region_def("single_block")
+    assembly_format = (
+        "`(` $ins `)` `into` $out `:` type($ins) `into` type($out) attr-dict-with-keyword $body"
+    )
+
+
+@irdl_op_definition
+class MapYield(IRDLOperation):
+    """Ends the body of a map or fold."""
+
+    name = "exec.yield"
+    value = operand_def()
+    traits = traits_def(IsTerminator(), Pure())
+    assembly_format = "$value attr-dict `:` type($value)"
+
+
+class Fold(StrEnum):
+    """What a reduction computes along the last dimension."""
+
+    SUM = auto()
+    MEAN = auto()
+    MAX = auto()
+    MIN = auto()
+    SOFTMAX = auto()
+    """Not a reduction: out has the shape of x."""
+
+
+@irdl_attr_definition
+class FoldAttr(EnumAttribute[Fold], SpacedOpaqueSyntaxAttribute):
+    name = "exec.fold"
+
+
+@irdl_op_definition
+class TopK(Kernel):
+    """The k largest of the last dimension, in order: out (..., 2, k) holds values, then indices."""
+
+    name = "exec.top_k"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Gather(Kernel):
+    """out[j] = x[index[j]] along the last dimension."""
+
+    name = "exec.gather"
+    x = operand_def(MemRefType)
+    index = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = (
+        "$x `,` $index `into` $out attr-dict `:` type($x) `,` type($index) `,` type($out)"
+    )
+
+
+@irdl_op_definition
+class Scatter(Kernel):
+    """out = x, but out[index[j]] = value along the last dimension."""
+
+    name = "exec.scatter"
+    x = operand_def(MemRefType)
+    index = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    value = prop_def(F64)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = (
+        "$x `,` $index `into` $out attr-dict `:` type($x) `,` type($index) `,` type($out)"
+    )
+
+
+@irdl_op_definition
+class ExpertLinear(Kernel):
+    """out[c] = weight[experts[c]] @ x[c] + bias[experts[c]] for each choice c of a token.
+
+    The units are the rows of one expert's matrix.
+    """
+
+    name = "exec.expert_linear"
+    x = operand_def(MemRefType)
+    experts = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    weight = prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = (
+        "$x `,` $experts `,` $weight `into` $out attr-dict `:` type($x) `,` type($experts) `,` "
+        "type($out)"
+    )
+
+
+@irdl_op_definition
+class Reduce(Kernel):
+    """out = fold of x along its last dimension."""
+
+    name = "exec.reduce"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    fold = prop_def(FoldAttr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Barrier(IRDLOperation):
+    """Waits until every worker is here."""
+
+    name = "exec.barrier"
+    assembly_format = "attr-dict"
+
+
+@irdl_op_definition
+class LogitsOnly(IRDLOperation):
+    """What follows computes logits only: a caller that wants none is done here."""
+
+    name = "exec.logits_only"
+    assembly_format = "attr-dict"
+
+
+def shape_of(value: SSAValue) -> tuple[int, ...]:
+    """The shape of a buffer's value; the first size is DYNAMIC_INDEX where it counts rows."""
+    assert isinstance(value.type, MemRefType)
+    return value.type.get_shape()
+
+
+def row_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of the dimensions after the first, when a row lies in order."""
+    return tuple(math.prod(shape[d + 1 :]) for d in range(1, len(shape)))
+
+
+def buffer_of(value: SSAValue) -> Buffer | None:
+    """The buffer behind a value, through views; None for a constant."""
+    op = value.owner
+    while isinstance(op, View):
+        op = op.source.owner
+    return op if isinstance(op, Buffer) else None
+
+
+def find_storage(op: Operation, symbol: SymbolRefAttr) -> Storage:
+    """The storage that an op names. Raises VerifyException when it is not declared."""
+    storage = SymbolTable.lookup_symbol(op, symbol)
+    if not isinstance(storage, Storage):
+        raise VerifyException(f"{op.name} reads {symbol}, which is not a storage")
+    return storage
+
+
+Exec = Dialect(
+    "exec",
+    [
+        Storage,
+        KVSlot,
+        Program,
+        Buffer,
+        View,
+        Constant,
+        Embed,
+        Ids,
+        Norm,
+        Linear,
+        Mlp,
+        Sum,
+        Rope,
+        Append,
+        Attend,
+        Combine,
+        Last,
+        Map,
+        MapYield,
+        Reduce,
+        TopK,
+        Gather,
+        Scatter,
+        ExpertLinear,
+        Barrier,
+        LogitsOnly,
+    ],
+    [LayoutAttr, SpaceAttr, IndexAttr, NormKindAttr, PartAttr, WorkAttr, FoldAttr],
+)

@@ -1,0 +1,323 @@
+"""spz: what a transformer is made of.
+
+Values are rows of tokens, `tensor<?x9x64xf32>`: the first dimension counts tokens (`?` many, 1 in
+the decode step), the rest is one token's share. Every op but attention treats each row alone, so
+one definition serves a prompt, a decode step and, later, a batch. Weights are symbols. What has no
+spz op stays an ATen call on rows.
+"""
+
+from __future__ import annotations
+
+from enum import auto
+
+from xdsl.dialects.builtin import (
+    FlatSymbolRefAttrConstr,
+    Float64Type,
+    FloatAttr,
+    IntegerAttr,
+    IntegerType,
+    TensorType,
+)
+from xdsl.dialects.utils import EnumAttribute
+from xdsl.ir import (
+    Dialect,
+    ParametrizedAttribute,
+    SpacedOpaqueSyntaxAttribute,
+    TypeAttribute,
+)
+from xdsl.irdl import (
+    IRDLOperation,
+    ParsePropInAttrDict,
+    irdl_attr_definition,
+    irdl_op_definition,
+    operand_def,
+    opt_prop_def,
+    prop_def,
+    result_def,
+    traits_def,
+)
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.str_enum import StrEnum
+
+F64 = FloatAttr[Float64Type]
+I64 = IntegerAttr[IntegerType]
+
+
+class Act(StrEnum):
+    """Activation functions that an MLP kernel can fuse."""
+
+    RELU = auto()
+    RELU2 = auto()
+    SILU = auto()
+    GELU_ERF = auto()
+    GELU_TANH = auto()
+    QUICK_GELU = auto()
+    SIGMOID = auto()
+    TANH = auto()
+    IDENTITY = auto()
+
+
+class Pairing(StrEnum):
+    """Which element a rotary embedding turns with element i: i +- R/2, or i ^ 1."""
+
+    HALF = auto()
+    INTERLEAVED = auto()
+
+
+@irdl_attr_definition
+class ActAttr(EnumAttribute[Act], SpacedOpaqueSyntaxAttribute):
+    name = "spz.act"
+
+
+@irdl_attr_definition
+class PairingAttr(EnumAttribute[Pairing], SpacedOpaqueSyntaxAttribute):
+    name = "spz.pairing"
+
+
+@irdl_attr_definition
+class KVCacheType(ParametrizedAttribute, TypeAttribute):
+    """The keys and values of one sequence, for every attention of the model."""
+
+    name = "spz.kv_cache"
+
+
+class SpzOp(IRDLOperation):
+    """Base of the spz ops: optional properties are written in the attribute dictionary."""
+
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(Pure())
+
+
+@irdl_op_definition
+class Embed(SpzOp):
+    """Row `ids[t]` of a table (vocabulary, or positions): (T,) x (V, ...) -> (T, ...)."""
+
+    name = "spz.embed"
+    ids = operand_def(TensorType)
+    table = prop_def(FlatSymbolRefAttrConstr)
+    result = result_def(TensorType)
+    assembly_format = "$ids `,` $table attr-dict `:` type($ids) `->` type($result)"
+
+
+@irdl_op_definition
+class RmsNorm(SpzOp):
+    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimension."""
+
+    name = "spz.rms_norm"
+    x = operand_def(TensorType)
+    weight = opt_prop_def(FlatSymbolRefAttrConstr)
+    eps = prop_def(F64)
+    result = result_def(TensorType)
+    assembly_format = "$x (`,` $weight^)? attr-dict `:` type($x) `->` type($result)"
+
+
+@irdl_op_definition
+class LayerNorm(SpzOp):
+    """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimension."""
+
+    name = "spz.layer_norm"
+    x = operand_def(TensorType)
+    weight = opt_prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    eps = prop_def(F64)
+    result = result_def(TensorType)
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+
+@irdl_op_definition
+class Linear(SpzOp):
+    """`x @ weight.T + bias` over the last dimension: (T, ..., in) x (out, in) -> (T, ..., out)."""
+
+    name = "spz.linear"
+    x = operand_def(TensorType)
+    weight = prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    result = result_def(TensorType)
+    assembly_format = "$x `,` $weight (`,` $bias^)? attr-dict `:` type($x) `->` type($result)"
+
+
+@irdl_op_definition
+class LmHead(SpzOp):
+    """The linear that scores the vocabulary: (T, hidden) x (vocab, hidden) -> (T, vocab)."""
+
+    name = "spz.lm_head"
+    x = operand_def(TensorType)
+    weight = prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    result = result_def(TensorType)
+    assembly_format = "$x `,` $weight (`,` $bias^)? attr-dict `:` type($x) `->` type($result)"
+
+
+@irdl_op_definition
+class Rope(SpzOp):
+    """Rotary position embedding of the first R elements of each head; the others pass.
+
+    `y[i] = cos[pos, i] * x[i] + sin[pos, i] * x[partner(i)]`, tables (positions, R). The sign that
+    a rotation has is in the sine table.
+    """
+
+    name = "spz.rope"
+    x = operand_def(TensorType)
+    positions = operand_def(TensorType)
+    cos = prop_def(FlatSymbolRefAttrConstr)
+    sin = prop_def(FlatSymbolRefAttrConstr)
+    rotary = prop_def(I64)
+    pairing = prop_def(PairingAttr)
+    result = result_def(TensorType)
+    assembly_format = (
+        "$x `,` $positions `,` $cos `,` $sin attr-dict `:` type($x) `,` type($positions) "
+        "`->` type($result)"
+    )
+
+
+class AttentionOp(SpzOp):
+    """Causal attention. q (T, H, D), k (T, G, D), v (T, G, E) -> (T, H, E); head h reads group
+    `h * G / H`. The row at position p sees the positions j in (p - window, p] of its own chunk:
+
+        weight(j) ~ exp(cap(scale * q.k_j) + slope_h * (j - p))
+        cap(x) = softcap * tanh(x / softcap)
+
+    A sink is a logit per head that takes its share of the softmax and adds nothing.
+    """
+
+
+@irdl_op_definition
+class Attention(AttentionOp):
+    """Attention over the rows of the whole sequence."""
+
+    name = "spz.attention"
+    q = operand_def(TensorType)
+    k = operand_def(TensorType)
+    v = operand_def(TensorType)
+    scale = prop_def(F64)
+    window = opt_prop_def(I64)
+    chunk = opt_prop_def(I64)
+    softcap = opt_prop_def(F64)
+    slopes = opt_prop_def(FlatSymbolRefAttrConstr)
+    sinks = opt_prop_def(FlatSymbolRefAttrConstr)
+    result = result_def(TensorType)
+    assembly_format = (
+        "$q `,` $k `,` $v attr-dict `:` type($q) `,` type($k) `,` type($v) `->` type($result)"
+    )
+
+    def verify_(self) -> None:
+        _verify_heads(self.q.type, self.k.type, self.v.type, self.result.type)
+
+
+@irdl_op_definition
+class CachedAttention(AttentionOp):
+    """Writes k and v of these rows into slot `slot` of the cache, then attends over the cache."""
+
+    name = "spz.cached_attention"
+    q = operand_def(TensorType)
+    k = operand_def(TensorType)
+    v = operand_def(TensorType)
+    positions = operand_def(TensorType)
+    cache = operand_def(KVCacheType)
+    slot = prop_def(I64)
+    scale = prop_def(F64)
+    window = opt_prop_def(I64)
+    chunk = opt_prop_def(I64)
+    softcap = opt_prop_def(F64)
+    slopes = opt_prop_def(FlatSymbolRefAttrConstr)
+    sinks = opt_prop_def(FlatSymbolRefAttrConstr)
+    result = result_def(TensorType)
+    traits = traits_def()
+    assembly_format = (
+        "$q `,` $k `,` $v `,` $positions `,` $cache attr-dict `:` type($q) `,` type($k) `,` "
+        "type($v) `,` type($positions) `->` type($result)"
+    )
+
+    def verify_(self) -> None:
+        _verify_heads(self.q.type, self.k.type, self.v.type, self.result.type)
+
+
+def _verify_heads(*types: object) -> None:
+    q, k, v, out = (t.get_shape() for t in types if isinstance(t, TensorType))
+    if not len(q) == len(k) == len(v) == len(out) == 3:
+        raise VerifyException("attention takes rows of heads: (tokens, heads, size)")
+    if k[1] != v[1] or q[1] % k[1] or q[2] != k[2] or out[1:] != (q[1], v[2]):
+        raise VerifyException(f"attention heads do not fit: q {q}, k {k}, v {v} -> {out}")
+
+
+@irdl_op_definition
+class Mlp(SpzOp):
+    """`act(x @ up.T + up_bias) @ down.T + down_bias`; up (neurons, in), down (out, neurons)."""
+
+    name = "spz.mlp"
+    x = operand_def(TensorType)
+    up = prop_def(FlatSymbolRefAttrConstr)
+    down = prop_def(FlatSymbolRefAttrConstr)
+    up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    down_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    act = prop_def(ActAttr)
+    result = result_def(TensorType)
+    assembly_format = "$x `,` $up `,` $down attr-dict `:` type($x) `->` type($result)"
+
+
+@irdl_op_definition
+class GatedMlp(SpzOp):
+    """`(act(x @ gate.T + gate_bias) * (x @ up.T + up_bias)) @ down.T + down_bias`."""
+
+    name = "spz.gated_mlp"
+    x = operand_def(TensorType)
+    gate = prop_def(FlatSymbolRefAttrConstr)
+    up = prop_def(FlatSymbolRefAttrConstr)
+    down = prop_def(FlatSymbolRefAttrConstr)
+    gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    down_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    act = prop_def(ActAttr)
+    result = result_def(TensorType)
+    assembly_format = "$x `,` $gate `,` $up `,` $down attr-dict `:` type($x) `->` type($result)"
+
+
+@irdl_op_definition
+class ExpertLinear(SpzOp):
+    """A linear of the experts that each token chose, each with its own input.
+
+    `x[t, c] @ weight[experts[t, c]].T + bias[experts[t, c]]`: x (T, C, in), experts (T, C), weight
+    (experts, out, in), bias (experts, out) -> (T, C, out). Only the chosen experts are read.
+    """
+
+    name = "spz.expert_linear"
+    x = operand_def(TensorType)
+    experts = operand_def(TensorType)
+    weight = prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    result = result_def(TensorType)
+    assembly_format = (
+        "$x `,` $experts `,` $weight (`,` $bias^)? attr-dict `:` type($x) `,` type($experts) "
+        "`->` type($result)"
+    )
+
+
+@irdl_op_definition
+class Last(SpzOp):
+    """The last row alone: (T, ...) -> (1, ...)."""
+
+    name = "spz.last"
+    x = operand_def(TensorType)
+    result = result_def(TensorType)
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+
+Spz = Dialect(
+    "spz",
+    [
+        Embed,
+        RmsNorm,
+        LayerNorm,
+        Linear,
+        LmHead,
+        Rope,
+        Attention,
+        CachedAttention,
+        Mlp,
+        GatedMlp,
+        ExpertLinear,
+        Last,
+    ],
+    [ActAttr, PairingAttr, KVCacheType],
+)

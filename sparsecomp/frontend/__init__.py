@@ -1,0 +1,1 @@
+"""Model directory in, aten module and weights by name out."""

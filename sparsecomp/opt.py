@@ -1,0 +1,52 @@
+"""Passes over IR text, without a model: what `sparsecomp opt` and golden tests run."""
+
+from __future__ import annotations
+
+import torch
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.parser import Parser
+from xdsl.utils.exceptions import ParseError, VerifyException
+
+from sparsecomp import dialects
+from sparsecomp.errors import SparsecompError
+from sparsecomp.passes.base import PassContext
+from sparsecomp.passes.pipeline import PIPELINE, find_pass, run_pass
+from sparsecomp.reference.evaluate import evaluate
+
+TEXT_POSITIONS = 64
+"""Positions compiled for: the text does not say."""
+TEXT_WORKERS = 2
+
+
+def parse(text: str) -> ModuleOp:
+    """Parse and verify a module of any stage. Raises SparsecompError with the place."""
+    try:
+        module = Parser(dialects.context(), text).parse_module()
+        module.verify()
+    except (ParseError, VerifyException) as error:
+        raise SparsecompError(f"not valid IR: {' '.join(str(error).split())}") from error
+    return module
+
+
+def optimise(text: str, passes: list[str]) -> str:
+    """IR text through the named passes, as text.
+
+    Weights have no values here: a pass that must evaluate one says so.
+    """
+    runs = [find_pass(name) for name in passes]
+    module = parse(text)
+    ctx = PassContext(
+        evaluate=evaluate, weights=_no_weights, positions=TEXT_POSITIONS, workers=TEXT_WORKERS
+    )
+    for run in runs:
+        run_pass(run, module, ctx)
+    return str(module)
+
+
+def _no_weights(name: str) -> torch.Tensor:
+    raise SparsecompError(f"weight @{name} has no value: only its declaration was given")
+
+
+def list_passes() -> list[tuple[str, str, str]]:
+    """(stage, name, help) of every step of the pipeline, in order."""
+    return [(step.stage, step.run.name, step.run.help) for step in PIPELINE]

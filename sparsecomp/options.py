@@ -1,0 +1,136 @@
+"""What a compile is asked to do; the compiler's only reader of the environment."""
+
+import os
+import re
+import shlex
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from sparsecomp.errors import SparsecompError
+
+
+class Dtype(StrEnum):
+    """The type weights and the KV cache are stored in; arithmetic is always float32."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+
+
+class Sparsity(StrEnum):
+    """How much of the model a decode step may leave unread."""
+
+    OFF = "off"
+
+
+class Target(StrEnum):
+    """The instruction set a program is compiled for."""
+
+    X86_64_V3 = "x86-64-v3"
+    X86_64_V4 = "x86-64-v4"
+    NATIVE = "native"
+    AARCH64 = "aarch64"
+
+
+MAX_WORKERS = 1024
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def is_hub_id(model: Path) -> bool:
+    """Whether `model` names a model of the Hugging Face Hub (`org/name`) and no path here."""
+    return not model.exists() and _HUB_ID.fullmatch(str(model)) is not None
+
+
+def usable_cpus() -> int:
+    """CPUs this process may run on (fewer than the machine's under taskset or a container)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cxx_from_environment() -> tuple[str, ...]:
+    """The C++ compiler named by CXX as a command with its arguments; empty: find one."""
+    value = os.environ.get("CXX", "")
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise SparsecompError(
+            f"environment variable CXX is not a command: {value!r} ({error})"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """Everything a compile depends on besides the model directory's files.
+
+    `model_dir` may also be a Hub id, `org/name`, to download.
+
+    `context` is in positions (None: all that the model supports). Pass names in `print_ir_before`,
+    `print_ir_after` and `stop_after` are checked by the pipeline, which knows them.
+    `cxx` is the compiler command (empty: the compiler looks for one).
+
+    Raises SparsecompError when an option cannot work.
+    """
+
+    model_dir: Path
+    output: Path
+    dtype: Dtype = Dtype.BF16
+    sparsity: Sparsity = Sparsity.OFF
+    targets: tuple[Target, ...] = (Target.NATIVE,)
+    workers: int = field(default_factory=usable_cpus)
+    context: int | None = None
+    print_ir_before: tuple[str, ...] = ()
+    print_ir_after: tuple[str, ...] = ()
+    stop_after: str | None = None
+    dump_dir: Path | None = None
+    time_passes: bool = False
+    cxx: tuple[str, ...] = field(default_factory=cxx_from_environment)
+
+    def __post_init__(self) -> None:
+        self._check_model_dir()
+        if self.stop_after is None:
+            self._check_output()
+        self._check_program()
+        if self.dump_dir is not None and self.dump_dir.exists() and not self.dump_dir.is_dir():
+            raise SparsecompError(f"--dump-dir {self.dump_dir} is not a directory")
+
+    def _check_model_dir(self) -> None:
+        if is_hub_id(self.model_dir):
+            return
+        if not self.model_dir.exists():
+            raise SparsecompError(
+                f"model directory {self.model_dir} does not exist; give a local directory with "
+                "config.json, *.safetensors and tokenizer.json, or a Hub id such as org/name"
+            )
+        if not self.model_dir.is_dir():
+            raise SparsecompError(
+                f"{self.model_dir} is a file; give the directory that holds the model's config.json"
+            )
+        if not (self.model_dir / "config.json").is_file():
+            raise SparsecompError(
+                f"{self.model_dir} has no config.json; give a Hugging Face model directory"
+            )
+
+    def _check_output(self) -> None:
+        if self.output.is_dir():
+            raise SparsecompError(f"output {self.output} is a directory; give a file name")
+        if self.output.exists() and not self.output.is_file():
+            # Renaming the finished artifact there would replace the device or pipe.
+            raise SparsecompError(f"output {self.output} is not a regular file; give a file name")
+        parent = self.output.parent
+        if not parent.is_dir():
+            raise SparsecompError(f"output directory {parent} does not exist; create it first")
+        if not os.access(parent, os.W_OK):
+            raise SparsecompError(f"output directory {parent} is not writable")
+
+    def _check_program(self) -> None:
+        if not self.targets:
+            raise SparsecompError(f"no target given; choose from {', '.join(Target)}")
+        if len(set(self.targets)) != len(self.targets):
+            raise SparsecompError(f"a target is given twice: {', '.join(self.targets)}")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise SparsecompError(
+                f"workers is {self.workers}; it must be between 1 and {MAX_WORKERS}"
+            )
+        if self.context is not None and self.context < 1:
+            raise SparsecompError(f"context is {self.context}; it must be at least 1 position")

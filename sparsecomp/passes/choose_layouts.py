@@ -1,0 +1,152 @@
+"""choose-layouts: how each weight will lie in memory, decided by what reads it.
+
+A matrix read by a linear lies row by row. The matrices of an MLP lie neuron by neuron, so that a
+neuron that is skipped is bytes never read. All else (norms, biases, tables) is f32 in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from xdsl.builder import Builder
+from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
+    ArrayAttr,
+    DenseArrayBase,
+    ModuleOp,
+    StringAttr,
+    SymbolRefAttr,
+    TensorType,
+    bf16,
+    f32,
+    i64,
+)
+from xdsl.ir import Attribute, Operation
+from xdsl.rewriter import InsertPoint
+
+from sparsecomp.dialects import aten, exec, spz
+from sparsecomp.options import Dtype
+
+from .base import Form, Pass, PassContext, functions, module_path
+
+ELEMENTS = {Dtype.F32: f32, Dtype.BF16: bf16}
+"""The storage types, as IR types."""
+
+Need = tuple[exec.Layout, tuple[str, ...]]
+"""A layout and the weights to be laid out so."""
+
+
+def symbols(op: Operation, *names: str) -> tuple[str, ...]:
+    """The weights that an op reads through these properties, without the absent ones."""
+    found = (op.properties.get(name) for name in names)
+    return tuple(symbol.string_value() for symbol in found if isinstance(symbol, SymbolRefAttr))
+
+
+def mlp_need(op: spz.Mlp | spz.GatedMlp) -> Need:
+    return exec.Layout.NEURON_MAJOR, symbols(op, "gate", "up", "down")
+
+
+def table_need(op: spz.Embed) -> Need:
+    """Rows looked up by token are stored as the matrix they often share with the head is."""
+    by_token = op.ids.index == 0 if hasattr(op.ids, "index") else False
+    layout = exec.Layout.ROWS if by_token else exec.Layout.FLOATS
+    return layout, symbols(op, "table")
+
+
+def _needs(op: Operation) -> Iterator[Need]:
+    floats: tuple[str, ...] = ()
+    match op:
+        case spz.Embed():
+            yield table_need(op)
+        case spz.Linear() | spz.LmHead() | spz.ExpertLinear():
+            yield exec.Layout.ROWS, symbols(op, "weight")
+            floats = symbols(op, "bias")
+        case spz.Mlp() | spz.GatedMlp():
+            yield mlp_need(op)
+            floats = symbols(op, "gate_bias", "up_bias", "down_bias")
+        case spz.RmsNorm() | spz.LayerNorm():
+            floats = symbols(op, "weight", "bias")
+        case spz.Rope():
+            floats = symbols(op, "cos", "sin")
+        case spz.CachedAttention():
+            floats = symbols(op, "slopes", "sinks")
+        case aten.Get():
+            floats = symbols(op, "weight")
+    for name in floats:
+        yield exec.Layout.FLOATS, (name,)
+
+
+class Storages:
+    """The storages of a module, found by what is in them."""
+
+    def __init__(self, module: ModuleOp):
+        self._names = {
+            (op.layout.data, tuple(s.string_value() for s in op.of)): op.sym_name.data
+            for op in module.ops
+            if isinstance(op, exec.Storage)
+        }
+
+    def name(self, need: Need) -> str:
+        return self._names[need]
+
+    def __contains__(self, need: Need) -> bool:
+        return need in self._names
+
+    def add(self, need: Need, name: str) -> None:
+        self._names[need] = name
+
+
+def _name(need: Need, op: Operation) -> str:
+    layout, weights = need
+    if layout is exec.Layout.NEURON_MAJOR:
+        return f"{module_path(op) or weights[-1]}.neurons"
+    return f"{weights[0]}.{layout}"
+
+
+def _shape(need: Need, types: dict[str, TensorType[Attribute]], positions: int) -> Sequence[int]:
+    layout, weights = need
+    shape = [positions if n == DYNAMIC_INDEX else n for n in types[weights[0]].get_shape()]
+    if layout is exec.Layout.NEURON_MAJOR:
+        up, down = types[weights[-2]].get_shape(), types[weights[-1]].get_shape()
+        return [*up, down[0]]
+    return shape
+
+
+class ChooseLayouts(Pass):
+    name = "choose-layouts"
+    help = "decide how each weight lies in memory, by what reads it"
+    requires = (Form.ROWS, Form.DECODE)
+
+    def apply(self, module: ModuleOp, ctx: PassContext) -> None:
+        storages = Storages(module)
+        types = {
+            op.sym_name.data: op.type
+            for op in module.ops
+            if isinstance(op, aten.Weight | aten.Derived)
+        }
+        taken: set[str] = set()
+        first = next(functions(module))
+        builder = Builder(InsertPoint.before(first))
+        for func in functions(module):
+            for op in func.body.block.ops:
+                for need in _needs(op):
+                    if need in storages:
+                        continue
+                    name = _name(need, op)
+                    while name in taken:
+                        name += "'"
+                    taken.add(name)
+                    storages.add(need, name)
+                    floats = need[0] is exec.Layout.FLOATS
+                    storage = exec.Storage.create(
+                        properties={
+                            "sym_name": StringAttr(name),
+                            "layout": exec.LayoutAttr(need[0]),
+                            "element": f32 if floats else ELEMENTS[ctx.dtype],
+                            "shape": DenseArrayBase.from_list(
+                                i64, _shape(need, types, ctx.positions)
+                            ),
+                            "of": ArrayAttr([SymbolRefAttr(w) for w in need[1]]),
+                        }
+                    )
+                    builder.insert(storage)

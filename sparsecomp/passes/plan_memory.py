@@ -1,0 +1,104 @@
+"""plan-memory: an offset for every buffer and every weight.
+
+Buffers that do not live at the same time share bytes. A buffer lives from its first write to its
+last read; one that other workers read, until the barrier after that, for a slower one may still be
+reading.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, ModuleOp, i64
+from xdsl.ir import Operation
+
+from sparsecomp.dialects import exec
+from sparsecomp.dialects.exec import Space, buffer_of, shape_of
+
+from .base import Form, Pass, PassContext
+from .forms import programs
+
+ALIGN = 64
+"""Bytes: a cache line, and the widest vector."""
+FLOAT = 4
+
+
+def aligned(size: int) -> int:
+    return math.ceil(size / ALIGN) * ALIGN
+
+
+@dataclass
+class Life:
+    """When a buffer is needed: op indices, both included."""
+
+    buffer: exec.Buffer
+    size: int
+    first: int
+    last: int
+
+
+def lives(program: exec.Program) -> list[Life]:
+    """The lives of a program's buffers, in order of their beginning."""
+    tile = program.tile.value.data
+    ops = list(program.body.block.ops)
+    index = {op: i for i, op in enumerate(ops)}
+    barriers = [i for i, op in enumerate(ops) if isinstance(op, exec.Barrier)]
+    found: dict[Operation, Life] = {}
+    for op in ops:
+        if not isinstance(op, exec.Kernel):
+            continue
+        for operand in op.operands:
+            buffer = buffer_of(operand)
+            if buffer is None or buffer.space == exec.SpaceAttr(Space.OUTPUT):
+                continue
+            if buffer not in found:
+                shape = [tile if n == DYNAMIC_INDEX else n for n in shape_of(buffer.result)]
+                size = aligned(math.prod(shape) * FLOAT)
+                found[buffer] = Life(buffer, size, index[op], index[op])
+            found[buffer].last = index[op]
+    for life in found.values():
+        if life.buffer.space != exec.SpaceAttr(Space.PRIVATE):
+            life.last = min((b for b in barriers if b > life.last), default=len(ops)) - 1
+    return sorted(found.values(), key=lambda life: life.first)
+
+
+def place(lives: list[Life]) -> int:
+    """Give each buffer the lowest offset free for all its life; the arena's size in bytes."""
+    placed: list[tuple[int, Life]] = []
+    total = 0
+    for life in lives:
+        offset = 0
+        neighbours = sorted(
+            ((o, p.size) for o, p in placed if p.first <= life.last and life.first <= p.last)
+        )
+        for start, size in neighbours:
+            if offset + life.size <= start:
+                break
+            offset = max(offset, start + size)
+        placed.append((offset, life))
+        life.buffer.properties["offset"] = IntegerAttr(offset, i64)
+        total = max(total, offset + life.size)
+    return total
+
+
+class PlanMemory(Pass):
+    name = "plan-memory"
+    help = "give every buffer and every weight its offset"
+    requires = (Form.KERNELS, Form.SCHEDULED)
+    ensures = (Form.RACE_FREE,)
+
+    def apply(self, module: ModuleOp, ctx: PassContext) -> None:
+        offset = 0
+        for op in module.ops:
+            if isinstance(op, exec.Storage):
+                op.properties["offset"] = IntegerAttr(offset, i64)
+                offset += aligned(op.bytes)
+        for program in programs(module):
+            everything = lives(program)
+            shared = exec.SpaceAttr(Space.SHARED)
+            for name, group in (
+                ("shared", [life for life in everything if life.buffer.space == shared]),
+                ("private", [life for life in everything if life.buffer.space != shared]),
+            ):
+                program.properties[name] = IntegerAttr(place(group), i64)

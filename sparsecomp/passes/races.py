@@ -1,0 +1,54 @@
+"""Proof that a schedule is safe: no worker reads too early or writes over what is still needed.
+
+Between two barriers workers run at their own pace. So within such a phase no byte may be written
+by one worker and touched by another, and no buffer may share bytes with one that is still live.
+"""
+
+from __future__ import annotations
+
+from xdsl.ir import Operation
+
+from sparsecomp.dialects import exec
+from sparsecomp.dialects.exec import Space
+
+from .plan_memory import lives
+from .schedule_workers import reads, writes_for_others
+
+
+def race(program: exec.Program) -> Operation | None:
+    """The first op that is not safe, or None."""
+    return _does_not_wait(program) or _overlaps(program)
+
+
+def _does_not_wait(program: exec.Program) -> Operation | None:
+    """A kernel that reads what others write in the same phase, or writes what others read in it."""
+    if program.workers is not None and program.workers.value.data == 1:
+        return None
+    read: set[Operation | int] = set()
+    written: set[Operation | int] = set()
+    for op in program.body.block.ops:
+        if isinstance(op, exec.Barrier):
+            read.clear()
+            written.clear()
+        elif isinstance(op, exec.Kernel):
+            read |= reads(op)
+            if reads(op) & written or writes_for_others(op) & read:
+                return op
+            written |= writes_for_others(op)
+    return None
+
+
+def _overlaps(program: exec.Program) -> Operation | None:
+    """A buffer whose bytes another one uses during its life."""
+    everything = lives(program)
+    shared = exec.SpaceAttr(Space.SHARED)
+    for i, a in enumerate(everything):
+        for b in everything[i + 1 :]:
+            if (a.buffer.space == shared) != (b.buffer.space == shared):
+                continue
+            if b.first > a.last or a.buffer.offset is None or b.buffer.offset is None:
+                continue
+            low, high = a.buffer.offset.value.data, b.buffer.offset.value.data
+            if low < high + b.size and high < low + a.size:
+                return b.buffer
+    return None

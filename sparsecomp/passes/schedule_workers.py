@@ -1,0 +1,143 @@
+"""schedule-workers: who does what part of each kernel, whose each buffer is, where to wait.
+
+Many rows: each worker takes its own rows through the whole program, and waits only for the others'
+keys and values. One row: work that reads many weights is split, attention shares the context out,
+and the small rest is done by every worker for itself, which is cheaper than waiting for one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from xdsl.builder import Builder
+from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, ModuleOp, i64
+from xdsl.ir import Operation
+from xdsl.rewriter import InsertPoint
+
+from sparsecomp.dialects import exec
+from sparsecomp.dialects.exec import Mode, Space, SpaceAttr, WorkAttr, buffer_of, shape_of
+
+from .base import Form, Pass, PassContext, PassError
+from .forms import programs
+
+FLOATS_PER_LINE = 16
+"""Split results at cache lines, so that no two workers write one."""
+NEURONS_PER_BLOCK = 4
+"""Neurons that the MLP kernel takes at once."""
+SMALL_LINEAR = 16 * 1024
+"""Weights of a linear that each worker reads whole rather than wait for the others."""
+LARGE_MAP = 8 * 1024
+"""Elements from which a map is split."""
+
+
+def even_bounds(units: int, workers: int, grain: int) -> list[int]:
+    """Bounds of nearly equal shares of `units`, at multiples of `grain`."""
+    grains = math.ceil(units / grain)
+    return [min(grains * w // workers * grain, units) for w in range(workers)] + [units]
+
+
+class Scheduler:
+    def __init__(self, program: exec.Program, workers: int):
+        self.program = program
+        self.workers = workers
+        self.last = WorkAttr.of(Mode.ONE, [workers - 1])
+
+    def run(self) -> None:
+        ops = [op for op in self.program.body.block.ops if isinstance(op, exec.Kernel)]
+        for op in ops:
+            work, space = self._place(op)
+            op.properties["work"] = work
+            buffer = buffer_of(op.output) if op.output is not None else None
+            if buffer is not None:
+                self._own(op, buffer, space)
+        self._wait(ops)
+        self.program.properties["workers"] = IntegerAttr(self.workers, i64)
+
+    def _place(self, op: exec.Kernel) -> tuple[WorkAttr, Space]:
+        """A kernel's workers, and the space of its result."""
+        of = op.output if op.output is not None else op.operands[0]
+        if isinstance(op, exec.Last):
+            return self.last, Space.SHARED  # the last row is the last worker's
+        if shape_of(of)[0] == DYNAMIC_INDEX:
+            return WorkAttr.of(Mode.ROWS), Space.PRIVATE
+        match op:
+            case exec.Append():
+                # Its position is in the last worker's share of the context.
+                return self.last, Space.PRIVATE
+            case exec.Attend():
+                return WorkAttr.of(Mode.CONTEXT), Space.PARTS
+            case exec.Mlp():
+                return self._split(self._storage(op).dims[0], NEURONS_PER_BLOCK), Space.PARTS
+            case exec.Linear():
+                outputs, inputs = self._storage(op).dims
+                if outputs * inputs > SMALL_LINEAR or self._is_output(op):
+                    return self._split(outputs, FLOATS_PER_LINE), Space.SHARED
+            case exec.ExpertLinear():
+                outputs = self._storage(op).dims[1]
+                return self._split(outputs, FLOATS_PER_LINE), Space.SHARED
+            case exec.Map():
+                if math.prod(shape_of(of)) >= LARGE_MAP or self._is_output(op):
+                    return self._split(shape_of(of)[1], FLOATS_PER_LINE), Space.SHARED
+            case _ if self._is_output(op):
+                raise PassError(op, "cannot write the logits: no kernel of its kind is split")
+        return WorkAttr.of(Mode.EACH), Space.PRIVATE
+
+    def _split(self, units: int, grain: int) -> WorkAttr:
+        return WorkAttr.of(Mode.SPLIT, even_bounds(units, self.workers, grain))
+
+    def _storage(self, op: exec.Linear | exec.ExpertLinear | exec.Mlp) -> exec.Storage:
+        return exec.find_storage(op, op.weights if isinstance(op, exec.Mlp) else op.weight)
+
+    def _is_output(self, op: exec.Kernel) -> bool:
+        buffer = buffer_of(op.output) if op.output is not None else None
+        return buffer is not None and buffer.space == SpaceAttr(Space.OUTPUT)
+
+    def _own(self, op: exec.Kernel, buffer: exec.Buffer, space: Space) -> None:
+        if buffer.space is None:
+            buffer.properties["space"] = SpaceAttr(space)
+        elif buffer.space.data not in (space, Space.OUTPUT):
+            raise PassError(op, "writes a part of what other workers write otherwise")
+
+    def _wait(self, ops: Sequence[exec.Kernel]) -> None:
+        """Barriers: the fewest that let no kernel read what another worker may still write."""
+        if self.workers > 1:
+            pending: set[Operation | int] = set()
+            for op in ops:
+                if reads(op) & pending:
+                    Builder(InsertPoint.before(op)).insert(exec.Barrier.create())
+                    pending.clear()
+                pending |= writes_for_others(op)
+        appends = [op for op in ops if isinstance(op, exec.Append)]
+        if appends and shape_of(appends[-1].k)[0] == DYNAMIC_INDEX:
+            Builder(InsertPoint.after(appends[-1])).insert(exec.LogitsOnly.create())
+
+
+def reads(op: exec.Kernel) -> set[Operation | int]:
+    """The buffers and cache slots that a kernel reads."""
+    found: set[Operation | int] = {b for v in op.inputs if (b := buffer_of(v)) is not None}
+    if isinstance(op, exec.Attend) and op.work_of.mode is Mode.ROWS:
+        # In context mode a worker reads the new position only where it wrote it itself.
+        found.add(op.slot.value.data)
+    return found
+
+
+def writes_for_others(op: exec.Kernel) -> set[Operation | int]:
+    """The buffers and cache slots of which other workers may read what a kernel writes."""
+    if isinstance(op, exec.Append):
+        return {op.slot.value.data} if op.work_of.mode is Mode.ROWS else set()
+    buffer = buffer_of(op.output) if op.output is not None else None
+    if buffer is not None and buffer.space in (SpaceAttr(Space.SHARED), SpaceAttr(Space.PARTS)):
+        return {buffer}
+    return set()
+
+
+class ScheduleWorkers(Pass):
+    name = "schedule-workers"
+    help = "share each kernel's work out to the workers and place the barriers"
+    requires = (Form.KERNELS,)
+    ensures = (Form.SCHEDULED,)
+
+    def apply(self, module: ModuleOp, ctx: PassContext) -> None:
+        for program in programs(module):
+            Scheduler(program, ctx.workers).run()

@@ -1,0 +1,510 @@
+"""select-kernels: each op becomes the kernels that compute it, over buffers.
+
+@prefill and @decode become programs. Attention and MLPs of one row leave partial results that a
+second kernel combines, so that workers can share the first. Moves (reshape, slice, permute, expand)
+become views; what is left elementwise becomes maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.builder import Builder
+from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
+    DenseArrayBase,
+    Float64Type,
+    FloatAttr,
+    IntegerAttr,
+    MemRefType,
+    ModuleOp,
+    StringAttr,
+    SymbolRefAttr,
+    TensorType,
+    UnitAttr,
+    f32,
+    i64,
+)
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.rewriter import InsertPoint
+
+from sparsecomp.dialects import aten, exec, spz
+from sparsecomp.dialects.exec import row_strides
+
+from .base import Form, Pass, PassContext, PassError, function, functions, module_path
+from .build import shape_of, tensor_type
+from .canonicalize import CASTS
+from .choose_layouts import Need, Storages, mlp_need, symbols, table_need
+
+ROWS_PER_WORKER = 64
+"""Rows of a prompt that a worker takes at once: a panel of weights is widened once for them."""
+
+FOLDS: dict[type[Operation], exec.Fold] = {
+    aten.Mean: exec.Fold.MEAN,
+    aten.Sum: exec.Fold.SUM,
+    aten.Amax: exec.Fold.MAX,
+    aten.Amin: exec.Fold.MIN,
+    aten.Softmax: exec.Fold.SOFTMAX,
+}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a value is: a part of a buffer's row."""
+
+    value: SSAValue
+    shape: tuple[int, ...]
+    start: int
+    strides: tuple[int, ...]
+    base: SSAValue
+
+    @property
+    def dense(self) -> bool:
+        """Whether a row lies in order, so that kernels can read it."""
+        expected = row_strides(self.shape)
+        return all(
+            s == e for s, e, n in zip(self.strides, expected, self.shape[1:], strict=True) if n != 1
+        )
+
+
+class Lowering:
+    """One function to one program."""
+
+    def __init__(self, func: FuncOp, storages: Storages):
+        self.func = func
+        self.storages = storages
+        self.block = Block()
+        self.builder = Builder(InsertPoint.at_end(self.block))
+        self.slots: dict[SSAValue, Slot] = {}
+        self.path = ""
+
+    def run(self) -> exec.Program:
+        for op in self.func.body.block.ops:
+            self.path = module_path(op)
+            self._lower(op)
+        tile = 1 if self.func.sym_name.data == "decode" else ROWS_PER_WORKER
+        return exec.Program.create(
+            properties={
+                "sym_name": StringAttr(self.func.sym_name.data),
+                "tile": IntegerAttr(tile, i64),
+            },
+            regions=[Region(self.block)],
+        )
+
+    # ---- building ----
+
+    def _insert(self, op: Operation) -> None:
+        if self.path:
+            op.attributes["module"] = StringAttr(self.path)
+        self.builder.insert(op)
+
+    def _buffer(self, shape: Sequence[int], hint: str | None = None) -> Slot:
+        buffer = exec.Buffer.create(result_types=[MemRefType(f32, list(shape))])
+        self.builder.insert(buffer)
+        buffer.result.name_hint = hint
+        value = buffer.result
+        return Slot(value, tuple(shape), 0, row_strides(shape), value)
+
+    def _result(self, value: SSAValue) -> Slot:
+        """A new buffer for the result of an op."""
+        slot = self._buffer(shape_of(value), value.name_hint)
+        self.slots[value] = slot
+        return slot
+
+    def _view(self, source: Slot, shape: Sequence[int], start: int, strides: Sequence[int]) -> Slot:
+        view = exec.View.create(
+            operands=[source.base],
+            properties={
+                "start": IntegerAttr(start, i64),
+                "strides": DenseArrayBase.from_list(i64, list(strides)),
+            },
+            result_types=[MemRefType(f32, list(shape))],
+        )
+        self.builder.insert(view)
+        return Slot(view.result, tuple(shape), start, tuple(strides), source.base)
+
+    def _dense(self, value: SSAValue) -> SSAValue:
+        """The buffer of a value with rows in order, copied when they are not."""
+        slot = self._slot(value)
+        if slot.dense:
+            return slot.value
+        self.slots[value] = self._copied(slot)
+        return self.slots[value].value
+
+    def _packed(self, value: SSAValue) -> SSAValue:
+        """The buffer of a value with rows in order and nothing between them."""
+        dense = self._dense(value)
+        slot = self.slots[value]
+        width = math.prod(exec.shape_of(slot.base)[1:])
+        if math.prod(slot.shape[1:]) == width:
+            return dense
+        return self._copied(slot).value
+
+    def _copied(self, slot: Slot) -> Slot:
+        copy = self._buffer(slot.shape)
+        self._map([slot.value], copy.value, None)
+        return copy
+
+    def _slot(self, value: SSAValue) -> Slot:
+        if value in self.slots:
+            return self.slots[value]
+        owner = value.owner
+        if isinstance(owner, aten.Get):
+            name = self.storages.name((exec.Layout.FLOATS, (owner.weight.string_value(),)))
+            shape = shape_of(value)
+            constant = exec.Constant.create(
+                properties={"storage": SymbolRefAttr(name)},
+                result_types=[MemRefType(f32, list(shape))],
+            )
+            self.builder.insert(constant)
+            self.slots[value] = Slot(
+                constant.result, (1, *shape), 0, row_strides((1, *shape)), constant.result
+            )
+            return self.slots[value]
+        if value.owner is self.func.body.block:
+            buffer = self._result(value)
+            self._insert(
+                exec.Ids.create(
+                    operands=[buffer.value], properties={"index": exec.IndexAttr(_index(value))}
+                )
+            )
+            return buffer
+        raise AssertionError("a value without a buffer")
+
+    def _kernel(
+        self,
+        kind: type[Operation],
+        operands: Sequence[SSAValue],
+        properties: dict[str, Attribute | None],
+    ) -> None:
+        self._insert(
+            kind.create(
+                operands=list(operands),
+                properties={k: v for k, v in properties.items() if v is not None},
+            )
+        )
+
+    def _storage(self, need: Need) -> SymbolRefAttr:
+        return SymbolRefAttr(self.storages.name(need))
+
+    def _floats(self, op: Operation, name: str) -> SymbolRefAttr | None:
+        """The storage of an op's weight that is f32 in order."""
+        found = symbols(op, name)
+        return self._storage((exec.Layout.FLOATS, found)) if found else None
+
+    # ---- ops ----
+
+    def _lower(self, op: Operation) -> None:
+        match op:
+            case aten.Get():
+                pass
+            case ReturnOp():
+                self._return(op)
+            case spz.Embed():
+                self._embed(op)
+            case spz.RmsNorm() | spz.LayerNorm():
+                self._norm(op)
+            case spz.Linear() | spz.LmHead():
+                self._linear(op)
+            case spz.Mlp() | spz.GatedMlp():
+                self._mlp(op)
+            case spz.Rope():
+                properties = {k: op.properties[k] for k in ("rotary", "pairing")}
+                tables = {k: self._floats(op, k) for k in ("cos", "sin")}
+                x = self._dense(op.x)
+                self._kernel(exec.Rope, [x, self._result(op.result).value], properties | tables)
+            case spz.CachedAttention():
+                self._attention(op)
+            case spz.Last():
+                x = self._dense(op.x)
+                self._kernel(exec.Last, [x, self._result(op.result).value], {})
+            case aten.Reshape() | aten.Permute() | aten.Slice() | aten.Expand():
+                self._move(op)
+            case aten.Cat():
+                self._cat(op)
+            case aten.Elementwise():
+                ins = [self._aligned(o, op.results[0]) for o in op.operands]
+                self._map(ins, self._result(op.results[0]).value, op)
+            case aten.Topk():
+                self._top_k(op)
+            case aten.Gather() | aten.ScatterValue():
+                self._pick(op)
+            case spz.ExpertLinear():
+                self._experts(op)
+            case _ if type(op) in FOLDS:
+                self._fold(op)
+            case _:
+                raise PassError(op, "has no native kernel")
+
+    def _return(self, op: ReturnOp) -> None:
+        (value,) = op.operands
+        slot = self._slot(value)
+        if slot.base is not slot.value or not isinstance(slot.base.owner, exec.Buffer):
+            copy = self._buffer(slot.shape, "logits")
+            self._map([slot.value], copy.value, None)
+            slot = copy
+        assert isinstance(slot.base.owner, exec.Buffer)
+        slot.base.owner.properties["space"] = exec.SpaceAttr(exec.Space.OUTPUT)
+
+    def _embed(self, op: spz.Embed) -> None:
+        index = _index(op.ids) if op.ids.owner is self.func.body.block else None
+        if index is None:
+            raise PassError(op, "looks rows up by a computed index, which has no native kernel")
+        self._kernel(
+            exec.Embed,
+            [self._result(op.result).value],
+            {"table": self._storage(table_need(op)), "index": exec.IndexAttr(index)},
+        )
+
+    def _norm(self, op: spz.RmsNorm | spz.LayerNorm) -> None:
+        kind = exec.NormKind.RMS if isinstance(op, spz.RmsNorm) else exec.NormKind.LAYER
+        x = self._dense(op.x)
+        self._kernel(
+            exec.Norm,
+            [x, self._result(op.result).value],
+            {
+                "kind": exec.NormKindAttr(kind),
+                "weight": self._floats(op, "weight"),
+                "bias": self._floats(op, "bias"),
+                "eps": op.eps,
+            },
+        )
+
+    def _linear(self, op: spz.Linear | spz.LmHead) -> None:
+        # Several rows a token are read as so many more tokens.
+        x = self._dense(op.x) if len(shape_of(op.x)) == 2 else self._packed(op.x)
+        self._kernel(
+            exec.Linear,
+            [x, self._result(op.result).value],
+            {
+                "weight": self._storage((exec.Layout.ROWS, symbols(op, "weight"))),
+                "bias": self._floats(op, "bias"),
+                "part": exec.PartAttr(_part(op)),
+            },
+        )
+
+    def _mlp(self, op: spz.Mlp | spz.GatedMlp) -> None:
+        if len(shape_of(op.x)) != 2:
+            raise PassError(op, "works on more than one row per token, which has no native kernel")
+        x = self._dense(op.x)
+        parts = self._buffer(shape_of(op.result))
+        self._kernel(
+            exec.Mlp,
+            [x, parts.value],
+            {
+                "weights": self._storage(mlp_need(op)),
+                "gate_bias": self._floats(op, "gate_bias"),
+                "up_bias": self._floats(op, "up_bias"),
+                "gated": UnitAttr() if isinstance(op, spz.GatedMlp) else None,
+                "act": op.act,
+            },
+        )
+        out = self._result(op.result)
+        self._kernel(exec.Sum, [parts.value, out.value], {"bias": self._floats(op, "down_bias")})
+
+    def _attention(self, op: spz.CachedAttention) -> None:
+        q, k, v = (self._dense(x) for x in (op.q, op.k, op.v))
+        self._kernel(exec.Append, [k, v], {"slot": op.slot})
+        shape = shape_of(op.result)
+        how: dict[str, Attribute | None] = {
+            name: op.properties.get(name)
+            for name in ("slot", "scale", "window", "chunk", "softcap")
+        }
+        how["slopes"] = self._floats(op, "slopes")
+        sinks: dict[str, Attribute | None] = {"sinks": self._floats(op, "sinks")}
+        if shape[0] == DYNAMIC_INDEX:
+            self._kernel(exec.Attend, [q, self._result(op.result).value], how | sinks)
+            return
+        head = math.ceil(shape[2] / exec.PART_ALIGN) * exec.PART_ALIGN + exec.PART_ALIGN
+        parts = self._buffer((1, shape[1], head))
+        self._kernel(exec.Attend, [q, parts.value], how)
+        self._kernel(exec.Combine, [parts.value, self._result(op.result).value], sinks)
+
+    def _move(self, op: aten.AtenOp) -> None:
+        source = self._slot(op.operands[0])
+        shape = shape_of(op.results[0])
+        strides: Sequence[int]
+        if isinstance(op, aten.Reshape):
+            if shape[1:] == () or not source.dense:
+                self._dense(op.operands[0])
+                source = self.slots[op.operands[0]]
+            start, strides = source.start, row_strides(shape)
+        elif isinstance(op, aten.Permute):
+            dims = [d % len(source.shape) for d in op.arg("dims")]
+            start, strides = source.start, [source.strides[d - 1] for d in dims[1:]]
+        elif isinstance(op, aten.Slice):
+            dim = op.arg("dim") % len(source.shape)
+            first, step = op.arg("start") or 0, op.arg("step")
+            first += source.shape[dim] if first < 0 else 0
+            start = source.start + first * source.strides[dim - 1]
+            strides = [s * (step if d == dim - 1 else 1) for d, s in enumerate(source.strides)]
+        else:
+            padded = (1,) * (len(shape) - len(source.shape)) + source.shape[1:]
+            old = (0,) * (len(shape) - len(source.shape)) + source.strides
+            start = source.start
+            strides = [
+                0 if have != want else stride
+                for have, want, stride in zip(padded, shape[1:], old, strict=True)
+            ]
+        self.slots[op.results[0]] = self._view(source, shape, start, strides)
+
+    def _cat(self, op: aten.Cat) -> None:
+        out = self._result(op.results[0])
+        dim = op.arg("dim") % len(out.shape)
+        start = 0
+        for operand in op.operands:
+            source = self._slot(operand)
+            part = self._view(out, source.shape, start, out.strides)
+            self._map([source.value], part.value, None)
+            start += source.shape[dim] * out.strides[dim - 1]
+
+    def _fold(self, op: Operation) -> None:
+        assert isinstance(op, aten.AtenOp)
+        rank = len(shape_of(op.operands[0]))
+        dims = op.arg("dim")
+        dims = [d % rank for d in (dims if isinstance(dims, list) else [dims])]
+        if len(dims) != 1:
+            raise PassError(op, "along several dimensions at once has no native kernel")
+        x = self._dense(op.operands[0]) if dims == [rank - 1] else self._turned(op, dims[0])
+        fold = exec.FoldAttr(FOLDS[type(op)])
+        self._kernel(exec.Reduce, [x, self._result(op.results[0]).value], {"fold": fold})
+
+    def _turned(self, op: aten.AtenOp, dim: int) -> SSAValue:
+        """The operand with dimension `dim` last, in order."""
+        if isinstance(op, aten.Softmax):
+            raise PassError(op, "along another dimension than the last has no native kernel")
+        source = self._slot(op.operands[0])
+        dims = [*(d for d in range(1, len(source.shape)) if d != dim), dim]
+        shape = (source.shape[0], *(source.shape[d] for d in dims))
+        view = self._view(source, shape, source.start, [source.strides[d - 1] for d in dims])
+        return view.value if view.dense else self._copied(view).value
+
+    def _top_k(self, op: aten.Topk) -> None:
+        rank = len(shape_of(op.operands[0]))
+        if op.arg("dim") % rank != rank - 1 or not op.arg("largest"):
+            raise PassError(op, "other than the largest of the last dimension has no native kernel")
+        x = self._dense(op.operands[0])
+        *outer, count = shape_of(op.results[0])
+        both = self._buffer((*outer, 2, count))
+        self._kernel(exec.TopK, [x, both.value], {})
+        strides = (*(2 * s for s in row_strides((*outer, count))[:-1]), 1)
+        for i, result in enumerate(op.results):
+            self.slots[result] = self._view(both, shape_of(result), i * count, strides)
+
+    def _pick(self, op: aten.Gather | aten.ScatterValue) -> None:
+        """Elements of the last dimension, by an index that depends on the token."""
+        if op.arg("dim") % len(shape_of(op.results[0])) != len(shape_of(op.results[0])) - 1:
+            raise PassError(op, "along another dimension than the last has no native kernel")
+        x, index = (self._dense(o) for o in op.operands)
+        operands = [x, index, self._result(op.results[0]).value]
+        if isinstance(op, aten.Gather):
+            self._kernel(exec.Gather, operands, {})
+        else:
+            value = FloatAttr(float(op.arg("value")), Float64Type())
+            self._kernel(exec.Scatter, operands, {"value": value})
+
+    def _experts(self, op: spz.ExpertLinear) -> None:
+        x, experts = self._dense(op.x), self._dense(op.experts)
+        self._kernel(
+            exec.ExpertLinear,
+            [x, experts, self._result(op.result).value],
+            {
+                "weight": self._storage((exec.Layout.ROWS, symbols(op, "weight"))),
+                "bias": self._floats(op, "bias"),
+            },
+        )
+
+    def _aligned(self, value: SSAValue, result: SSAValue) -> SSAValue:
+        """An operand of a map with as many dimensions as the result: size 1 where it repeats."""
+        slot = self._slot(value)
+        missing = len(shape_of(result)) - len(slot.shape)
+        if missing:
+            shape = (slot.shape[0], *(1,) * missing, *slot.shape[1:])
+            return self._view(slot, shape, slot.start, (0,) * missing + slot.strides).value
+        return slot.value
+
+    def _map(self, ins: Sequence[SSAValue], out: SSAValue, op: Operation | None) -> None:
+        """A map of one elementwise op, or a copy."""
+        scalar = TensorType(f32, [])
+        body = Block(arg_types=[scalar] * len(ins))
+        result: SSAValue = body.args[0]
+        if op is not None:
+            call = _on_scalars(op, body.args)
+            body.add_op(call)
+            result = call.results[0]
+        body.add_op(exec.MapYield.create(operands=[result]))
+        self._insert(exec.Map.create(operands=[*ins, out], regions=[Region(body)]))
+
+
+def _on_scalars(op: Operation, args: Sequence[SSAValue]) -> aten.AtenOp:
+    """An elementwise op on the arguments of a map's body."""
+    assert isinstance(op, aten.AtenOp)
+    scalar = TensorType(f32, [])
+    if isinstance(op, CASTS):  # the new type, however it was said
+        dtype = tensor_type(op.results[0]).element_type
+        return aten.ToDtype.call({"self": args[0], "dtype": dtype}, [scalar])
+    known = dict(zip(op.operands, args, strict=True))
+    arguments = op.arguments()
+    for name, value in arguments.items():
+        if isinstance(value, SSAValue):
+            arguments[name] = known[value]
+    return type(op).call(arguments, [scalar])
+
+
+def _index(ids: SSAValue) -> exec.Index:
+    """Function arguments: the tokens, then their positions."""
+    return (exec.Index.TOKENS, exec.Index.POSITIONS)[ids.index]  # type: ignore[attr-defined]
+
+
+def _part(op: spz.Linear | spz.LmHead) -> exec.Part:
+    """What the bytes of a linear count as: it feeds attention, or is fed by it, or neither."""
+    if isinstance(op, spz.LmHead):
+        return exec.Part.HEAD
+    stack, seen = [use.operation for use in op.result.uses], set[Operation]()
+    while stack:
+        user = stack.pop()
+        if isinstance(user, spz.CachedAttention):
+            return exec.Part.ATTENTION
+        if user not in seen and not isinstance(
+            user, spz.Linear | spz.Mlp | spz.GatedMlp | aten.Add
+        ):
+            seen.add(user)
+            stack += [use.operation for r in user.results for use in r.uses]
+    source = op.x.owner
+    while isinstance(source, aten.Structural | aten.Elementwise | spz.Last):
+        source = source.operands[0].owner
+    return exec.Part.ATTENTION if isinstance(source, spz.CachedAttention) else exec.Part.OTHER
+
+
+class SelectKernels(Pass):
+    name = "select-kernels"
+    help = "turn each op into the kernels that compute it, over buffers"
+    requires = (Form.ROWS, Form.DECODE)
+    ensures = (Form.KERNELS,)
+
+    def apply(self, module: ModuleOp, ctx: PassContext) -> None:
+        storages = Storages(module)
+        slots = Builder(InsertPoint.before(next(functions(module))))
+        for op in function(module, "decode").body.block.ops:
+            if isinstance(op, spz.CachedAttention):
+                slots.insert(_kv_slot(op))
+        for func in list(functions(module)):
+            program = Lowering(func, storages).run()
+            Builder(InsertPoint.before(func)).insert(program)
+            func.detach()
+            func.erase()
+
+
+def _kv_slot(op: spz.CachedAttention) -> exec.KVSlot:
+    properties: dict[str, Attribute] = {
+        "slot": op.slot,
+        "groups": IntegerAttr(shape_of(op.k)[1], i64),
+        "key": IntegerAttr(shape_of(op.k)[2], i64),
+        "value": IntegerAttr(shape_of(op.v)[2], i64),
+    }
+    if op.window is not None:
+        properties["window"] = op.window
+    return exec.KVSlot.create(properties=properties)

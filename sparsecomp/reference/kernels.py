@@ -1,0 +1,255 @@
+"""What each kernel of the exec dialect means: one worker's part of it, in torch float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+from xdsl.ir import Operation, SSAValue
+
+from sparsecomp.dialects import aten, exec, spz
+from sparsecomp.dialects.exec import Fold, Mode, shape_of
+
+from .evaluate import Scope, call_aten
+from .spz import ACTS
+
+if TYPE_CHECKING:
+    from .exec import Worker
+
+FOLDS: dict[Fold, Callable[[torch.Tensor], torch.Tensor]] = {
+    Fold.SUM: lambda x: x.sum(-1),
+    Fold.MEAN: lambda x: x.mean(-1),
+    Fold.MAX: lambda x: x.amax(-1),
+    Fold.MIN: lambda x: x.amin(-1),
+    Fold.SOFTMAX: lambda x: x.softmax(-1),
+}
+
+
+def _ids(w: Worker, index: exec.Index) -> torch.Tensor:
+    return w.tokens if index is exec.Index.TOKENS else w.positions
+
+
+def embed(w: Worker, op: exec.Embed) -> None:
+    (table,) = w.weights(op, "table")
+    out = w.tensor(op.out)
+    out.copy_(table[_ids(w, op.index.data)].view_as(out))
+
+
+def ids(w: Worker, op: exec.Ids) -> None:
+    out = w.tensor(op.out)
+    out.copy_(_ids(w, op.index.data).view_as(out))
+
+
+def norm(w: Worker, op: exec.Norm) -> None:
+    x, eps = w.tensor(op.x), op.eps.value.data
+    weight, bias = w.weight(op, "weight"), w.weight(op, "bias")
+    if op.kind.data is exec.NormKind.RMS:
+        y = F.rms_norm(x, x.shape[-1:], weight, eps)
+    else:
+        y = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    w.tensor(op.out).copy_(y)
+
+
+def linear(w: Worker, op: exec.Linear) -> None:
+    (weight,), bias = w.weights(op, "weight"), w.weight(op, "bias")
+    units = w.units(op, len(weight))
+    y = F.linear(w.tensor(op.x), weight[units], None if bias is None else bias[units])
+    w.tensor(op.out)[..., units] = y
+
+
+def mlp(w: Worker, op: exec.Mlp) -> None:
+    *gate, up, down = w.weights(op, "weights")
+    units = w.units(op, len(up))
+    x, act = w.tensor(op.x), ACTS[op.act.data]
+
+    def project(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return F.linear(x, weight[units], None if bias is None else bias[units])
+
+    values = project(up, w.weight(op, "up_bias"))
+    gates = project(gate[0], w.weight(op, "gate_bias")) if gate else None
+    hidden = act(values) if gates is None else act(gates) * values
+    w.tensor(op.out).copy_(F.linear(hidden, down[:, units]))
+
+
+def sum_parts(w: Worker, op: exec.Sum) -> None:
+    own = op.work_of.mode is Mode.ROWS
+    y = w.tensor(op.x) if own else w.all_parts(op.x).sum(0)
+    bias = w.weight(op, "bias")
+    if bias is not None:
+        y = y + bias
+    if op.residual is not None:
+        y = y + w.tensor(op.residual)
+    w.tensor(op.out).copy_(y)
+
+
+def rope(w: Worker, op: exec.Rope) -> None:
+    x, rotary = w.tensor(op.x), op.rotary.value.data
+    # One row of the tables per token, the same for every head.
+    shape = (len(x), *[1] * (x.dim() - 2), rotary)
+    (cos,), (sin,) = w.weights(op, "cos"), w.weights(op, "sin")
+    index = torch.arange(rotary)
+    half = op.pairing.data is spz.Pairing.HALF
+    partner = (index + rotary // 2) % rotary if half else index ^ 1
+    turned = cos[w.positions].view(shape) * x[..., :rotary]
+    turned = turned + sin[w.positions].view(shape) * x[..., partner]
+    w.tensor(op.out).copy_(torch.cat([turned, x[..., rotary:]], dim=-1))
+
+
+def append(w: Worker, op: exec.Append) -> None:
+    w.call.rings[op.slot.value.data].write(w.positions, w.tensor(op.k), w.tensor(op.v))
+
+
+def attend(w: Worker, op: exec.Attend) -> None:
+    """Rows: the result. Context: of each head its values (E, padded), then maximum and sum."""
+    begin, end = int(_first_seen(op, w.positions[:1])), int(w.positions[-1]) + 1
+    if op.work_of.mode is Mode.CONTEXT:
+        seen, workers = end - begin, w.call.workers
+        begin, end = (begin + seen * i // workers for i in (w.number, w.number + 1))
+    positions = torch.arange(begin, end)
+    k, v = w.call.rings[op.slot.value.data].read(positions)
+    q, out = w.tensor(op.q), w.tensor(op.out)
+    group = q.shape[1] // len(k)
+    scores = _scores(w, op, q, positions, k.repeat_interleave(group, dim=0))
+    v = v.repeat_interleave(group, dim=0)
+    if op.work_of.mode is Mode.ROWS:
+        sinks = w.weight(op, "sinks")
+        if sinks is not None:
+            scores = torch.cat([scores, sinks.view(-1, 1, 1).expand(-1, len(q), 1)], dim=-1)
+        shares = scores.softmax(-1)[..., : len(positions)]
+        out.copy_(torch.einsum("hpj,hje->phe", shares, v))
+        return
+    size = v.shape[2]
+    padded = shape_of(op.out)[2] - exec.PART_ALIGN
+    top = scores.amax(-1) if len(positions) else torch.full((q.shape[1], 1), -torch.inf)
+    shares = (scores - top[..., None]).exp()
+    out[..., :size] = torch.einsum("hpj,hje->phe", shares, v)
+    out[..., padded] = top.T
+    out[..., padded + 1] = shares.sum(-1).T
+
+
+def _first_seen(op: exec.Attend, p: torch.Tensor) -> torch.Tensor:
+    """The first position that each of the positions p attends to."""
+    begin = torch.zeros_like(p)
+    if op.window is not None:
+        begin = begin.maximum(p - op.window.value.data + 1)
+    if op.chunk is not None:
+        begin = begin.maximum(p // op.chunk.value.data * op.chunk.value.data)
+    return begin
+
+
+def _scores(
+    w: Worker, op: exec.Attend, q: torch.Tensor, positions: torch.Tensor, k: torch.Tensor
+) -> torch.Tensor:
+    """(heads, rows, positions), -inf where a row does not attend."""
+    scores = op.scale.value.data * torch.einsum("phd,hjd->hpj", q, k)
+    if op.softcap is not None:
+        cap = op.softcap.value.data
+        scores = cap * torch.tanh(scores / cap)
+    p, j = w.positions[:, None], positions[None, :]
+    slopes = w.weight(op, "slopes")
+    if slopes is not None:
+        scores = scores + slopes.view(-1, 1, 1) * (j - p)
+    return scores.masked_fill((j > p) | (j < _first_seen(op, p)), -torch.inf)
+
+
+def combine(w: Worker, op: exec.Combine) -> None:
+    parts, out = w.all_parts(op.x), w.tensor(op.out)
+    padded = parts.shape[-1] - exec.PART_ALIGN
+    values, tops, sums = parts[..., : out.shape[-1]], parts[..., padded], parts[..., padded + 1]
+    sinks = w.weight(op, "sinks")
+    top = tops.amax(0) if sinks is None else tops.amax(0).maximum(sinks)
+    factors = (tops - top).exp()
+    total = (factors * sums).sum(0)
+    if sinks is not None:
+        total = total + (sinks - top).exp()
+    out.copy_((factors[..., None] * values).sum(0) / total[..., None])
+
+
+def last(w: Worker, op: exec.Last) -> None:
+    w.tensor(op.out).copy_(w.tensor(op.x)[-1:])
+
+
+def reduce(w: Worker, op: exec.Reduce) -> None:
+    out = w.tensor(op.out)
+    out.copy_(FOLDS[op.fold.data](w.tensor(op.x)).view_as(out))
+
+
+def top_k(w: Worker, op: exec.TopK) -> None:
+    out = w.tensor(op.out)
+    values, indices = w.tensor(op.x).sort(dim=-1, descending=True, stable=True)
+    count = out.shape[-1]
+    out[..., 0, :] = values[..., :count]
+    out[..., 1, :] = indices[..., :count]
+
+
+def gather(w: Worker, op: exec.Gather) -> None:
+    w.tensor(op.out).copy_(w.tensor(op.x).gather(-1, w.tensor(op.index).long()))
+
+
+def scatter(w: Worker, op: exec.Scatter) -> None:
+    index = w.tensor(op.index).long()
+    w.tensor(op.out).copy_(w.tensor(op.x).scatter(-1, index, op.value.value.data))
+
+
+def expert_linear(w: Worker, op: exec.ExpertLinear) -> None:
+    (weight,), bias = w.weights(op, "weight"), w.weight(op, "bias")
+    units = w.units(op, weight.shape[1])
+    experts = w.tensor(op.experts).long()
+    y = torch.einsum("tcoi,tci->tco", weight[experts][:, :, units], w.tensor(op.x))
+    if bias is not None:
+        y = y + bias[experts][:, :, units]
+    w.tensor(op.out)[..., units] = y
+
+
+def map_elements(w: Worker, op: exec.Map) -> None:
+    block = op.body.block
+    known: dict[SSAValue, torch.Tensor] = {
+        arg: w.tensor(value) for arg, value in zip(block.args, op.ins, strict=True)
+    }
+    for inner in block.ops:
+        match inner:
+            case exec.MapYield():
+                out = w.tensor(op.out)
+                # Units are sizes of the second dimension: without one there is nothing to split.
+                share = (slice(None), w.units(op, out.shape[1])) if out.dim() > 1 else ...
+                out[share] = known[inner.value].expand_as(out)[share]
+            case aten.AtenOp():
+                known[inner.results[0]] = _scalar(inner, known, w.call.stored.scope)
+
+
+def _scalar(op: aten.AtenOp, known: Mapping[SSAValue, torch.Tensor], scope: Scope) -> torch.Tensor:
+    """An op of a map: every value is a float, truth is any that is not 0."""
+    truth: tuple[SSAValue, ...] = ()
+    match op:
+        case aten.And() | aten.Or() | aten.BitwiseNot() | aten.LogicalNot():
+            truth = tuple(op.operands)
+        case aten.Where() | aten.WhereScalar() | aten.WhereScalarOther() | aten.WhereScalarSelf():
+            truth = (op.operands[0],)
+        case aten.MaskedFillScalar():
+            truth = (op.operands[1],)
+    given = {o: known[o] != 0 if o in truth else known[o] for o in op.operands}
+    (result,) = call_aten(op, given, scope)
+    return result.float()
+
+
+KERNELS: dict[type[Operation], Callable[[Worker, Any], None]] = {
+    exec.Embed: embed,
+    exec.Ids: ids,
+    exec.Norm: norm,
+    exec.Linear: linear,
+    exec.Mlp: mlp,
+    exec.Sum: sum_parts,
+    exec.Rope: rope,
+    exec.Append: append,
+    exec.Attend: attend,
+    exec.Combine: combine,
+    exec.Last: last,
+    exec.Reduce: reduce,
+    exec.TopK: top_k,
+    exec.Gather: gather,
+    exec.Scatter: scatter,
+    exec.ExpertLinear: expert_linear,
+    exec.Map: map_elements,
+}

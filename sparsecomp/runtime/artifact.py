@@ -1,0 +1,303 @@
+"""The artifact file (.spz): its members, and the reader that trusts none of it.
+
+An artifact is a zip of stored members with fixed names (layout.py), described by its manifest
+(manifest.py) and sealed by a hash of the whole file, so that a changed byte anywhere is found.
+This module is the one definition of what lies in an artifact; the compiler's writer imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import hashlib
+import mmap
+import os
+import stat
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime import layout, state
+from sparsecomp.runtime.layout import Entry, seal_comment
+from sparsecomp.runtime.manifest import (
+    ABI_VERSION,
+    FORMAT_VERSION,
+    Dtype,
+    Machine,
+    Manifest,
+    Member,
+    ModelFacts,
+    Part,
+    Program,
+    Target,
+    encode_manifest,
+    parse_manifest,
+    program_member,
+)
+from sparsecomp.runtime.weights import (
+    ALIGNMENT,
+    Tensor,
+    TensorDtype,
+    WeightsHeader,
+    encode_weights_header,
+    parse_weights_header,
+    place_tensors,
+)
+
+__all__ = [
+    "ABI_VERSION",
+    "ALIGNMENT",
+    "CHAT_TEMPLATE",
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "MEMBER_NAMES",
+    "REQUIRED_MEMBERS",
+    "SOURCE",
+    "TOKENIZER",
+    "TOKENIZER_CONFIG",
+    "WEIGHTS",
+    "Artifact",
+    "Dtype",
+    "Entry",
+    "Machine",
+    "Manifest",
+    "Member",
+    "ModelFacts",
+    "Part",
+    "Program",
+    "Stage",
+    "Target",
+    "Tensor",
+    "TensorDtype",
+    "encode_manifest",
+    "encode_weights_header",
+    "ir_member",
+    "layout",
+    "parse_weights_header",
+    "place_tensors",
+    "program_member",
+    "seal_comment",
+]
+
+
+class Stage(enum.StrEnum):
+    """The dialects whose text an artifact keeps."""
+
+    ATEN = "aten"
+    SPZ = "spz"
+    EXEC = "exec"
+
+
+def ir_member(stage: Stage) -> str:
+    """Name of the member with the IR of `stage`."""
+    return f"ir/{stage.value}.mlir"
+
+
+MANIFEST = "manifest.json"
+SOURCE = "native/program.cpp"
+WEIGHTS = "weights.safetensors"
+TOKENIZER = "tokenizer/tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer/tokenizer_config.json"
+CHAT_TEMPLATE = "tokenizer/chat_template.jinja"
+
+REQUIRED_MEMBERS = (MANIFEST, *map(ir_member, Stage), SOURCE, WEIGHTS)
+MEMBER_NAMES = frozenset(
+    (*REQUIRED_MEMBERS, *map(program_member, Target), TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
+)
+
+_MANIFEST_MAX = 16 << 20
+_HASH_CHUNK = 16 << 20
+# A file changed within one tick of the clock keeps its time: remember only older ones.
+_CLOCK_TICK_NS = 20_000_000
+
+
+class Artifact:
+    """An open artifact: the file is mapped read-only, its structure and its seal are checked.
+
+    Use it as a context manager, or call `close`.
+    """
+
+    def __init__(self, path: Path, file: mmap.mmap, seal: str) -> None:
+        """Use `Artifact.open`. Takes over `file`, whose seal has been checked."""
+        self.path = path
+        self.seal = seal
+        self._file: mmap.mmap | None = file
+        self._view = memoryview(file)
+        self._entries = {
+            entry.name: entry for entry in layout.read_directory(self._view, MEMBER_NAMES)
+        }
+        self.manifest = self._read_manifest()
+        self._header = self._read_weights_header()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Opens and checks an artifact.
+
+        The whole file is hashed the first time; while it is unchanged, later opens on this
+        machine skip that. Raises SparsecompError when the file cannot be read, is not an
+        artifact, was written by a newer version, or is damaged (naming the member).
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as stream:
+                status = os.fstat(stream.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise SparsecompError(f"{path}: is not a file")
+                if not status.st_size:
+                    raise SparsecompError(f"{path}: is empty")
+                file = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise SparsecompError(f"{path}: cannot be read: {error.strerror}") from None
+        try:
+            with memoryview(file) as view:
+                seal = layout.read_seal(view)
+                _check_seal(view, seal, path, status)
+            return cls(path, file, seal)
+        except SparsecompError as error:
+            raise SparsecompError(f"{path}: {error}") from None
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """The members, in the order in which they lie in the file."""
+        return tuple(self._entries)
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The weights by name; their offsets count from the start of `weights`."""
+        return self._header.tensors
+
+    @property
+    def weights(self) -> memoryview:
+        """The data section of the weights: read-only bytes of the mapped file."""
+        entry = self._entries[WEIGHTS]
+        start = entry.data_start + self._header.data_start
+        return self._mapped()[start : start + self._header.data_size]
+
+    @property
+    def weights_address(self) -> int:
+        """Address of `weights` in memory: a multiple of 64, valid until `close`."""
+        import numpy as np
+
+        entry = self._entries[WEIGHTS]
+        base: int = np.frombuffer(self._mapped(), np.uint8).ctypes.data
+        return base + entry.data_start + self._header.data_start
+
+    def member_size(self, name: str) -> int:
+        """Bytes of a member. Raises SparsecompError where the artifact has none of that name."""
+        return self._entry(name).size
+
+    def read_bytes(self, name: str) -> bytes:
+        """A copy of a member. Raises SparsecompError where there is none of that name."""
+        entry = self._entry(name)
+        return bytes(self._mapped()[entry.data_start : entry.data_end])
+
+    def read_text(self, name: str) -> str:
+        """A UTF-8 member as text. Raises SparsecompError where there is none of that name."""
+        try:
+            return self.read_bytes(name).decode()
+        except UnicodeDecodeError:
+            raise SparsecompError(f"{self.path}: member {name!r} is not UTF-8 text") from None
+
+    def close(self) -> None:
+        """Unmaps the file (once the caller's own views of `weights` are gone)."""
+        if self._file is not None:
+            self._view.release()
+            # A view may still be out there; the mapping goes when it does.
+            with contextlib.suppress(BufferError):
+                self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _mapped(self) -> memoryview:
+        if self._file is None:
+            raise SparsecompError(f"{self.path}: the artifact is closed")
+        return self._view
+
+    def _entry(self, name: str) -> Entry:
+        if name not in self._entries:
+            raise SparsecompError(f"{self.path}: the artifact has no member {name!r}")
+        return self._entries[name]
+
+    def _read_manifest(self) -> Manifest:
+        for name in REQUIRED_MEMBERS:
+            if name not in self._entries:
+                raise SparsecompError(f"member {name!r} is missing")
+        if self._entries[MANIFEST].size > _MANIFEST_MAX:
+            raise SparsecompError(f"member {MANIFEST!r} is over {_MANIFEST_MAX} bytes")
+        try:
+            manifest = parse_manifest(self.read_bytes(MANIFEST))
+        except SparsecompError as error:
+            raise SparsecompError(f"member {MANIFEST!r}: {error}") from None
+        described = {name: member.size for name, member in manifest.members.items()}
+        described[MANIFEST] = self._entries[MANIFEST].size
+        for name in sorted(described.keys() | self._entries.keys()):
+            if name not in self._entries:
+                raise SparsecompError(f"member {name!r} is in the manifest but missing")
+            if described.get(name) != self._entries[name].size:
+                raise SparsecompError(f"member {name!r} is not the one that the manifest describes")
+        programs = {program.member for program in manifest.programs}
+        for target in Target:
+            name = program_member(target)
+            if (name in programs) != (name in self._entries):
+                raise SparsecompError(f"member {name!r} and the manifest's programs do not agree")
+        return manifest
+
+    def _read_weights_header(self) -> WeightsHeader:
+        entry = self._entries[WEIGHTS]
+        try:
+            header = parse_weights_header(self._view[entry.data_start : entry.data_end])
+        except SparsecompError as error:
+            raise SparsecompError(f"member {WEIGHTS!r}: {error}") from None
+        if header.data_size != self.manifest.weights_bytes:
+            raise SparsecompError(
+                f"member {WEIGHTS!r} has {header.data_size} bytes of data, "
+                f"the manifest says {self.manifest.weights_bytes}"
+            )
+        return header
+
+
+def _check_seal(file: memoryview, seal: str, path: Path, status: os.stat_result) -> None:
+    identity = state.FileIdentity(
+        os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino
+    )
+    if state.remembered_seal(identity) == seal:
+        return
+    settled = time.time_ns() - status.st_mtime_ns > _CLOCK_TICK_NS
+    digest = hashlib.sha256()
+    end = len(file) - layout.SEAL_SIZE
+    for start in range(0, end, _HASH_CHUNK):
+        digest.update(file[start : min(start + _HASH_CHUNK, end)])
+    if digest.hexdigest() != seal:
+        raise SparsecompError(f"is damaged: {_find_damage(file)}; copy or compile it again")
+    if settled:
+        state.remember_seal(identity, seal)
+
+
+def _find_damage(file: memoryview) -> str:
+    """Where a file with a broken seal differs from what was written."""
+    try:
+        entries = {entry.name: entry for entry in layout.read_directory(file, MEMBER_NAMES)}
+        data = {name: file[entry.data_start : entry.data_end] for name, entry in entries.items()}
+        if MANIFEST not in data or zlib.crc32(data[MANIFEST]) != entries[MANIFEST].crc:
+            return f"member {MANIFEST!r} has changed"
+        manifest = parse_manifest(bytes(data[MANIFEST]))
+    except SparsecompError as error:
+        return str(error)
+    for name, member in manifest.members.items():
+        if name not in data or hashlib.sha256(data[name]).hexdigest() != member.sha256:
+            return f"member {name!r} has changed"
+    return "the seal itself has changed"

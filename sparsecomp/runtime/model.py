@@ -1,0 +1,277 @@
+"""A loaded artifact: text in, text out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime import artifact as layout
+from sparsecomp.runtime import cpu, state
+from sparsecomp.runtime.artifact import Artifact, Manifest, Program
+from sparsecomp.runtime.generation import TextStream, TokenStream
+from sparsecomp.runtime.native import NativeProgram, load_program
+from sparsecomp.runtime.sampling import SamplingParams
+from sparsecomp.runtime.session import Session
+from sparsecomp.runtime.text import TextDecoder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Prompt = str | Sequence[int]
+
+
+def load(path: str | os.PathLike[str], *, allow_native: bool = False) -> Model:
+    """Loads an artifact, with the best of its native programs that this processor runs.
+
+    Native code runs only when it was compiled on this machine, or with `allow_native=True`.
+    Raises SparsecompError when the file is not a sound artifact, has no program for this
+    processor, or its native code is not trusted.
+    """
+    artifact = Artifact.open(path)
+    try:
+        program = cpu.choose_program(artifact.manifest.programs, cpu.this_cpu())
+        code = artifact.read_bytes(program.member)
+        sha256 = hashlib.sha256(code).hexdigest()
+        if not allow_native:
+            _require_compiled_here(program, sha256)
+        try:
+            native = load_program(code, sha256)
+        except SparsecompError as error:
+            raise SparsecompError(f"native program {program.member!r}: {error}") from None
+        return Model(artifact, program, native)
+    except BaseException as error:
+        artifact.close()
+        if isinstance(error, SparsecompError):
+            raise SparsecompError(f"{artifact.path}: {error}") from None
+        raise
+
+
+def _require_compiled_here(program: Program, sha256: str) -> None:
+    why = ""
+    try:
+        if state.was_compiled_here(sha256):
+            return
+    except SparsecompError as error:
+        why = f" as far as can be told ({error})"
+    raise SparsecompError(
+        f"its native code {program.member!r} was not compiled on this machine{why}; "
+        "if you trust where it comes from, pass allow_native=True (--allow-native)"
+    )
+
+
+class Model:
+    """A model ready to run. Make one with `load`; use it as a context manager, or call `close`.
+
+    One copy of the weights, mapped from the file, serves all sessions and all threads.
+    """
+
+    def __init__(self, artifact: Artifact, program: Program, native: NativeProgram) -> None:
+        """Use `load`. Takes over `artifact`."""
+        self.artifact = artifact
+        self.program = program
+        self._program = native
+        self._lock = threading.RLock()
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._handle = native.open_model(artifact.weights_address)
+        if self._handle is None:
+            raise SparsecompError("its native program could not start its workers")
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact says about the model."""
+        return self.artifact.manifest
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, read on first use.
+
+        Raises SparsecompError where the artifact has none, or a broken one.
+        """
+        if layout.TOKENIZER not in self.artifact.member_names:
+            raise SparsecompError(
+                f"{self.artifact.path}: has no tokenizer; give token ids instead of text"
+            )
+        from tokenizers import Tokenizer
+
+        text = self.artifact.read_text(layout.TOKENIZER)
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # the library raises bare Exception
+            raise SparsecompError(
+                f"{self.artifact.path}: member {layout.TOKENIZER!r} cannot be read: {error}"
+            ) from None
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja text that turns a conversation into a prompt, where there is one."""
+        if layout.CHAT_TEMPLATE not in self.artifact.member_names:
+            return None
+        return self.artifact.read_text(layout.CHAT_TEMPLATE)
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text; a text from a chat template has its special tokens already."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of token ids, without special tokens."""
+        if not len(tokens):
+            return ""
+        text: str = self.tokenizer.decode(self.check_tokens(tokens).tolist())
+        return text
+
+    def session(self, capacity: int | None = None) -> Session:
+        """A new sequence with room for `capacity` positions (None: the model's context).
+
+        Raises SparsecompError for a capacity out of range, or when memory is short.
+        """
+        context = self.manifest.model.context
+        if capacity is None:
+            capacity = context
+        if not 1 <= capacity <= context:
+            raise SparsecompError(f"capacity {capacity}: must be 1 to the context, {context}")
+        with self._lock:  # or a close in between would miss it
+            session = Session(self, capacity)
+            self._sessions.add(session)
+        return session
+
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, **overrides: Any
+    ) -> TextStream:
+        """Generates text after a prompt, a text or token ids, piece by piece.
+
+        `overrides` are fields of SamplingParams. Raises SparsecompError for a parameter out of
+        range, a prompt longer than the context, or an artifact without a tokenizer.
+        """
+        params = _parameters(params, overrides)
+        ids = self._prompt_ids(prompt)
+        decoder = TextDecoder(self.tokenizer, ids)
+        return TextStream(self._tokens(ids, params), decoder, params.stop)
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | None = None,
+        **overrides: Any,
+    ) -> list[str]:
+        """The new text for each prompt; one prompt gives a list of one. Raises as `stream`."""
+        return [
+            "".join(self.stream(prompt, params, **overrides)) for prompt in _prompt_list(prompts)
+        ]
+
+    def stream_ids(
+        self, prompt: Prompt, params: SamplingParams | None = None, **overrides: Any
+    ) -> TokenStream:
+        """Like `stream`, but gives token ids; token ids as the prompt need no tokenizer.
+
+        Raises SparsecompError for stop texts too: ids have no text to find them in.
+        """
+        params = _parameters(params, overrides)
+        if params.stop:
+            raise SparsecompError("stop: needs text; use stream or generate")
+        return self._tokens(self._prompt_ids(prompt), params)
+
+    def generate_ids(
+        self, prompt: Prompt, params: SamplingParams | None = None, **overrides: Any
+    ) -> list[int]:
+        """The new token ids after one prompt, as a list. Raises as `stream_ids`."""
+        return list(self.stream_ids(prompt, params, **overrides))
+
+    def check_tokens(self, tokens: Sequence[int]) -> npt.NDArray[np.int32]:
+        """Token ids as int32 (n,). Raises SparsecompError for none at all, for what is no
+        integer, and for an id that the model does not have."""
+        try:
+            ids = np.asarray(tokens)
+        except (ValueError, TypeError):
+            ids = np.empty((), object)
+        if ids.size == 0:
+            raise SparsecompError("there are no tokens; give at least one")
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise SparsecompError("token ids must be a list of integers")
+        vocab = self.manifest.model.vocab_size
+        outside = ids[(ids < 0) | (ids >= vocab)]
+        if outside.size:
+            raise SparsecompError(f"token id {outside[0]}: the model has 0..{vocab - 1}")
+        return np.ascontiguousarray(ids, np.int32)
+
+    def close(self) -> None:
+        """Closes the sessions, stops the workers and unmaps the weights."""
+        with self._lock:
+            for session in list(self._sessions):
+                session.close()
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                self._program.close_model(handle)
+                self.artifact.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
+
+    def _open_session(self, capacity: int) -> int:
+        with self._lock:
+            if self._handle is None:
+                raise SparsecompError(f"{self.artifact.path}: the model is closed")
+            handle = self._program.open_session(self._handle, capacity)
+            if handle is None:
+                needed = capacity * self.manifest.kv_bytes_per_position
+                raise SparsecompError(
+                    f"out of memory: a session of {capacity} positions needs {needed} bytes; "
+                    "give a smaller capacity"
+                )
+            return handle
+
+    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+        ids = self.encode(prompt) if isinstance(prompt, str) else prompt
+        bos = self.manifest.model.bos_token_id
+        if isinstance(prompt, str) and not ids and bos is not None:
+            ids = [bos]  # an empty text: begin from nothing
+        checked = self.check_tokens(ids).tolist()
+        context = self.manifest.model.context
+        if len(checked) > context:
+            raise SparsecompError(
+                f"the prompt has {len(checked)} tokens, the model's context is {context}"
+            )
+        return cast(list[int], checked)
+
+    def _tokens(self, prompt: list[int], params: SamplingParams) -> TokenStream:
+        model = self.manifest.model
+        capacity = min(model.context, len(prompt) + params.max_new_tokens)
+        return TokenStream(
+            functools.partial(self.session, capacity), prompt, params, model.eos_token_ids
+        )
+
+
+def _parameters(params: SamplingParams | None, overrides: dict[str, Any]) -> SamplingParams:
+    return dataclasses.replace(params or SamplingParams(), **overrides)
+
+
+def _prompt_list(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
+    if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], int | np.integer)):
+        return [cast(Prompt, prompts)]
+    return cast(Sequence[Prompt], prompts)

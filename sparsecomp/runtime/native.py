@@ -1,0 +1,145 @@
+"""The C interface of a native program, loaded from memory.
+
+What was hashed is what runs: the bytes go to an anonymous file, never to a path that another
+process could change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime.manifest import ABI_VERSION
+
+_INT32_POINTER = ctypes.POINTER(ctypes.c_int32)
+_FLOAT_POINTER = ctypes.POINTER(ctypes.c_float)
+
+
+class NativeProgram:
+    """The functions of one program. Handles are plain addresses; nothing is checked below here:
+    token ids and positions are checked by the session."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        """Binds the functions. Raises SparsecompError for another ABI or a missing function."""
+        pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+        version = _bind(library, "sc_abi_version", int32)()
+        if version != ABI_VERSION:
+            raise SparsecompError(
+                f"it speaks ABI {version}, this runtime speaks {ABI_VERSION}; compile it again"
+            )
+        self._model_open = _bind(library, "sc_model_open", pointer, pointer)
+        self._model_close = _bind(library, "sc_model_close", None, pointer)
+        self._session_open = _bind(library, "sc_session_open", pointer, pointer, int64)
+        self._session_close = _bind(library, "sc_session_close", None, pointer)
+        self._prefill = _bind(
+            library, "sc_prefill", int32, pointer, _INT32_POINTER, int64, int64, _FLOAT_POINTER
+        )
+        self._decode = _bind(library, "sc_decode", int32, pointer, int32, int64, _FLOAT_POINTER)
+
+    def open_model(self, weights_address: int) -> int | None:
+        """A model handle, or None on failure. The weights stay in use until `close_model`."""
+        handle: int | None = self._model_open(weights_address)
+        return handle
+
+    def close_model(self, model: int) -> None:
+        """Frees a model whose sessions are all closed."""
+        self._model_close(model)
+
+    def open_session(self, model: int, capacity: int) -> int | None:
+        """A session handle with room for `capacity` positions, or None when out of memory."""
+        handle: int | None = self._session_open(model, capacity)
+        return handle
+
+    def close_session(self, session: int) -> None:
+        """Frees a session."""
+        self._session_close(session)
+
+    def prefill(
+        self,
+        session: int,
+        tokens: npt.NDArray[np.int32],
+        position: int,
+        logits: npt.NDArray[np.float32] | None,
+    ) -> None:
+        """Processes `tokens` (n,) at position.. ; fills `logits` (vocab,) after the last one."""
+        _succeed(
+            self._prefill(
+                session,
+                tokens.ctypes.data_as(_INT32_POINTER),
+                len(tokens),
+                position,
+                None if logits is None else logits.ctypes.data_as(_FLOAT_POINTER),
+            )
+        )
+
+    def decode(
+        self, session: int, token: int, position: int, logits: npt.NDArray[np.float32]
+    ) -> None:
+        """Processes one token; fills `logits` (vocab,)."""
+        _succeed(self._decode(session, token, position, logits.ctypes.data_as(_FLOAT_POINTER)))
+
+
+_loaded: dict[str, NativeProgram] = {}
+_loading = threading.Lock()
+
+
+def load_program(code: bytes, sha256: str) -> NativeProgram:
+    """Loads a shared library from memory; `sha256` is the hex hash of `code`.
+
+    A program stays for the life of the process, as C++ code cannot be unloaded dependably, and
+    is loaded once. Raises SparsecompError when it cannot be loaded.
+    """
+    with _loading:
+        if sha256 not in _loaded:
+            _loaded[sha256] = NativeProgram(_open_library(code))
+        return _loaded[sha256]
+
+
+def _open_library(code: bytes) -> ctypes.CDLL:
+    try:
+        if not hasattr(os, "memfd_create"):
+            return _open_from_file(code)
+        fd = os.memfd_create("sparsecomp")
+        with open(fd, "wb", closefd=False) as file:
+            file.write(code)
+        # The descriptor stays open: the loader takes two libraries of one path for the same.
+        return ctypes.CDLL(f"/proc/self/fd/{fd}")
+    except OSError as error:
+        raise SparsecompError(f"it cannot be loaded: {error}") from None
+
+
+def _open_from_file(code: bytes) -> ctypes.CDLL:
+    fd, path = tempfile.mkstemp(suffix=".so")
+    try:
+        with open(fd, "wb") as file:
+            file.write(code)
+        return ctypes.CDLL(path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _bind(
+    library: ctypes.CDLL, name: str, result: type | None, *arguments: type
+) -> Callable[..., int | None]:
+    try:
+        function = getattr(library, name)
+    except AttributeError:
+        raise SparsecompError(f"it has no function {name}; compile it again") from None
+    function.restype = result
+    function.argtypes = arguments
+    bound: Callable[..., int | None] = function
+    return bound
+
+
+def _succeed(code: int | None) -> None:
+    if code != 0:
+        raise RuntimeError(f"the native program failed with code {code}")

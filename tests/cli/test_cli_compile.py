@@ -1,0 +1,124 @@
+"""`sparsecomp compile`: its options, its checks, where its output goes."""
+
+import os
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+from cli_support import Command, FakeCompiler
+
+from sparsecomp.errors import SparsecompError
+from sparsecomp.options import CompileOptions, Dtype, Sparsity, Target, usable_cpus
+
+
+def test_defaults(
+    sparsecomp: Command,
+    compiler: FakeCompiler,
+    model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(model_dir.parent)
+    assert sparsecomp("compile", "tiny").status == 0
+    assert compiler.options == CompileOptions(model_dir=Path("tiny"), output=Path("tiny.spz"))
+    assert compiler.options.dtype is Dtype.BF16
+    assert compiler.options.targets == (Target.NATIVE,)
+    assert compiler.options.workers == usable_cpus() == len(os.sched_getaffinity(0))
+    assert compiler.options.context is None
+
+
+def test_every_option(sparsecomp: Command, compiler: FakeCompiler, model_dir: Path) -> None:
+    output = model_dir.parent / "out.spz"
+    arguments = ["compile", model_dir, "-o", output, "--dtype", "f32", "--sparsity", "off"]
+    arguments += ["--target", "x86-64-v3", "--target", "aarch64", "--workers", 3, "--context", 77]
+    arguments += ["--print-ir-before", "a", "--print-ir-before", "b", "--print-ir-after", "c"]
+    arguments += ["--dump-dir", model_dir.parent / "dump", "--time-passes"]
+    assert sparsecomp(*arguments).status == 0
+    assert compiler.options == CompileOptions(
+        model_dir=model_dir,
+        output=output,
+        dtype=Dtype.F32,
+        sparsity=Sparsity.OFF,
+        targets=(Target.X86_64_V3, Target.AARCH64),
+        workers=3,
+        context=77,
+        print_ir_before=("a", "b"),
+        print_ir_after=("c",),
+        dump_dir=model_dir.parent / "dump",
+        time_passes=True,
+    )
+
+
+def test_ir_on_stdout_the_rest_on_stderr(
+    sparsecomp: Command, compiler: FakeCompiler, model_dir: Path
+) -> None:
+    output = model_dir / "out.spz"
+    result = sparsecomp(
+        "compile", model_dir, "-o", output, "--print-ir-before", "dce", "--time-passes"
+    )
+    assert result.out == "// IR before dce\nbuiltin.module {}\n"
+    lines = result.err.splitlines()
+    assert lines[0] == "frontend: tiny"
+    assert lines[1:4] == ["    0.250 s  first", "    0.500 s  second", "    0.750 s  all passes"]
+    assert lines[4].startswith(f"{output}: 0.0 MB in ")
+
+
+def test_stop_after_prints_ir_and_writes_nothing(
+    sparsecomp: Command, compiler: FakeCompiler, model_dir: Path
+) -> None:
+    output = model_dir / "out.spz"
+    result = sparsecomp("compile", model_dir, "-o", output, "--stop-after", "first")
+    assert result.status == 0
+    assert result.out == "func.func @decode\n"
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing"], "model directory missing does not exist"),
+        (["tiny/config.json"], "tiny/config.json is a file"),
+        (["empty"], "empty has no config.json"),
+        (["tiny", "-o", "empty"], "output empty is a directory"),
+        (["tiny", "-o", "nowhere/x.spz"], "output directory nowhere does not exist"),
+        (["tiny", "--workers", "0"], "workers is 0; it must be between 1 and 1024"),
+        (["tiny", "--workers", "1025"], "workers is 1025"),
+        (["tiny", "--context", "0"], "context is 0; it must be at least 1 position"),
+        (["tiny", "--target", "native", "--target", "native"], "a target is given twice"),
+        (["tiny", "--dump-dir", "tiny/config.json"], "is not a directory"),
+    ],
+)
+def test_refusals(
+    sparsecomp: Command,
+    compiler: FakeCompiler,
+    model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    (model_dir.parent / "empty").mkdir()
+    monkeypatch.chdir(model_dir.parent)
+    result = sparsecomp("compile", *arguments)
+    assert result.status == 1
+    assert message in result.error_line()
+    assert compiler.options is None
+
+
+def test_options_are_frozen_and_need_a_target(model_dir: Path) -> None:
+    options = CompileOptions(model_dir=model_dir, output=model_dir / "x.spz")
+    with pytest.raises(FrozenInstanceError):
+        options.workers = 2  # type: ignore[misc]
+    with pytest.raises(SparsecompError, match="no target given"):
+        CompileOptions(model_dir=model_dir, output=model_dir / "x.spz", targets=())
+
+
+def test_compiler_from_the_environment(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cxx() -> tuple[str, ...]:
+        return CompileOptions(model_dir=model_dir, output=model_dir / "x.spz").cxx
+
+    monkeypatch.delenv("CXX", raising=False)
+    assert cxx() == ()
+    monkeypatch.setenv("CXX", "ccache 'my g++'")
+    assert cxx() == ("ccache", "my g++")
+    monkeypatch.setenv("CXX", "'g++")
+    with pytest.raises(SparsecompError, match="CXX is not a command"):
+        cxx()

@@ -1,0 +1,100 @@
+"""Weights as bytes: what lies where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DenseArrayBase,
+    StringAttr,
+    SymbolRefAttr,
+    bf16,
+    f32,
+    i64,
+)
+
+from sparsecomp.codegen.storage import storage_bytes
+from sparsecomp.dialects import exec
+from sparsecomp.dialects.exec import LINE, Layout
+from sparsecomp.errors import SparsecompError
+
+
+def storage(
+    layout: Layout, shape: Sequence[int], of: Sequence[str], *, narrow: bool = False
+) -> exec.Storage:
+    return exec.Storage.create(
+        properties={
+            "sym_name": StringAttr("weights"),
+            "layout": exec.LayoutAttr(layout),
+            "element": bf16 if narrow else f32,
+            "shape": DenseArrayBase.from_list(i64, list(shape)),
+            "of": ArrayAttr([SymbolRefAttr(name) for name in of]),
+        }
+    )
+
+
+def numbers(*shape: int) -> torch.Tensor:
+    """Numbers that bf16 holds exactly, none 0."""
+    return (torch.arange(math.prod(shape)) % 251 + 1).float().reshape(shape)
+
+
+def test_rows_lie_in_order() -> None:
+    weight = numbers(6, 5)
+    data = storage_bytes(storage(Layout.ROWS, (6, 5), ["w"]), {"w": weight}.__getitem__)
+    assert bytes(data) == weight.numpy().tobytes()
+
+
+def test_bf16_is_rounded_to_nearest_even() -> None:
+    # Between 1 and the next bf16 above it (1 + 2^-7): halfway goes to the even one.
+    weight = torch.tensor([1.0, 1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-7])
+    stored = storage(Layout.FLOATS, (4,), ["w"], narrow=True)
+    data = np.frombuffer(storage_bytes(stored, {"w": weight}.__getitem__), np.uint16)
+    assert data.tolist() == [0x3F80, 0x3F80, 0x3F82, 0x3F81]
+
+
+def test_a_transposed_weight_lies_in_order_too() -> None:
+    weight = numbers(5, 6)
+    stored = storage(Layout.ROWS, (6, 5), ["w"])
+    data = storage_bytes(stored, lambda name: weight.T)
+    assert bytes(data) == weight.T.contiguous().numpy().tobytes()
+
+
+@given(
+    neurons=st.integers(1, 9),
+    inputs=st.integers(1, 40),
+    outputs=st.integers(1, 40),
+    gated=st.booleans(),
+    narrow=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_neuron_major(neurons: int, inputs: int, outputs: int, gated: bool, narrow: bool) -> None:
+    """Of each neuron its rows, then its column, each from a cache line on, zeros between."""
+    weights = {
+        "gate": numbers(neurons, inputs),
+        "up": -numbers(neurons, inputs),
+        "down": 2 * numbers(outputs, neurons),
+    }
+    of = ["gate", "up", "down"] if gated else ["up", "down"]
+    stored = storage(Layout.NEURON_MAJOR, (neurons, inputs, outputs), of, narrow=narrow)
+    expected = bytearray()
+    for neuron in range(neurons):
+        for name in of:
+            part = weights[name][:, neuron] if name == "down" else weights[name][neuron]
+            bits = part.numpy().view(np.uint32)
+            raw = (bits >> 16).astype(np.uint16).tobytes() if narrow else bits.tobytes()
+            expected += raw + bytes(-len(raw) % LINE)
+    assert len(expected) == stored.bytes
+    assert bytes(storage_bytes(stored, weights.__getitem__)) == expected
+
+
+def test_a_weight_of_another_size() -> None:
+    stored = storage(Layout.ROWS, (6, 5), ["model.w"])
+    with pytest.raises(SparsecompError, match=r"weight model\.w: takes 80 bytes.* expects 120"):
+        storage_bytes(stored, lambda name: numbers(4, 5))

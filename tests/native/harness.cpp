@@ -1,0 +1,160 @@
+// C entry points to instances of the kernels at awkward sizes; test_kernels.py calls them.
+#include <atomic>
+
+#include "attention.h"
+#include "embed.h"
+#include "mlp.h"
+#include "norm.h"
+#include "pool.h"
+#include "reduce.h"
+#include "rope.h"
+
+using namespace sc;
+using f32 = float;
+
+#define EXPORT extern "C" __attribute__((visibility("default"))) void
+
+#define ROW_FUNCTION(NAME, F)                                                       \
+    EXPORT NAME(float* y, const float* x, int64_t n) {                              \
+        for (int64_t i = 0; i < n; i += LANES) store(y + i, F(load(x + i)));        \
+    }
+ROW_FUNCTION(row_exp, sc::exp)
+ROW_FUNCTION(row_tanh, sc::tanh)
+ROW_FUNCTION(row_sigmoid, sc::sigmoid)
+ROW_FUNCTION(row_erf, sc::erf)
+
+EXPORT round_trip_67(bf16* y, const float* x) {
+    each_vector<67>([&](int i, auto n) { store(y + i, load(x + i, n), n); });
+}
+
+#define ACTIVATION(A) \
+    EXPORT act_##A(float* y, const float* x) { activate_row<Act::A, 67>(y, x); }
+ACTIVATION(relu)
+ACTIVATION(relu2)
+ACTIVATION(silu)
+ACTIVATION(gelu_erf)
+ACTIVATION(gelu_tanh)
+ACTIVATION(quick_gelu)
+ACTIVATION(identity)
+ACTIVATION(sigmoid)
+ACTIVATION(tanh)
+
+#define LINEAR(T, K)                                                                              \
+    EXPORT linear_rows_##T##_##K(float* y, const float* x, const T* w, const float* b,            \
+                                 int64_t n0, int64_t n1) {                                        \
+        linear_rows<T, K>(y, x, w, b, n0, n1);                                                    \
+    }                                                                                             \
+    EXPORT linear_tile_##T##_##K(float* y, int64_t ldy, const float* x, int64_t ldx, const T* w,  \
+                                 const float* b, int64_t m, int64_t n0, int64_t n1) {             \
+        linear_tile<T, K>(y, ldy, x, ldx, w, b, m, n0, n1);                                       \
+    }
+LINEAR(f32, 7)
+LINEAR(f32, 1601)
+LINEAR(bf16, 64)
+LINEAR(bf16, 577)
+
+#define MLP(T, A, GATED, K, D)                                                                     \
+    EXPORT mlp_neurons_##T##_##A##_##K(float* out, const float* x, const T* w, const float* gb,    \
+                                       const float* ub, int64_t n0, int64_t n1) {                  \
+        mlp_neurons<T, Act::A, GATED, K, D>(out, x, w, gb, ub, n0, n1);                            \
+    }                                                                                              \
+    EXPORT mlp_tile_##T##_##A##_##K(float* out, int64_t ldo, const float* x, int64_t ldx,          \
+                                    const T* w, const float* gb, const float* ub, int64_t m,       \
+                                    int64_t n0, int64_t n1) {                                      \
+        mlp_tile<T, Act::A, GATED, K, D>(out, ldo, x, ldx, w, gb, ub, m, n0, n1);                  \
+    }
+MLP(bf16, silu, true, 37, 45)
+MLP(f32, gelu_tanh, true, 64, 130)
+MLP(f32, relu2, false, 33, 64)
+MLP(bf16, gelu_erf, false, 96, 20)
+
+#define ATTENTION(T, H, KVH, D, DV)                                                               \
+    EXPORT append_##T##_##H(T* kc, T* vc, const float* k, const float* v, int64_t pos,            \
+                            int64_t ring) {                                                       \
+        kv_append<T, KVH, D, DV>(kc, vc, k, v, pos, ring);                                        \
+    }                                                                                             \
+    EXPORT decode_##T##_##H(float* out, float* parts, const float* q, const T* kc, const T* vc,   \
+                            const int64_t* bounds, int64_t ring, float scale, float softcap,      \
+                            const float* slopes, const float* sinks, int64_t pos) {               \
+        constexpr int64_t SIZE = attention_part_size<H, DV>();                                    \
+        for (int w = 0; w < 3; ++w)                                                               \
+            attention_partial<T, H, KVH, D, DV>(parts + w * SIZE, q, kc, vc, bounds[w],           \
+                                                bounds[w + 1], ring, scale, softcap, slopes,      \
+                                                pos);                                             \
+        attention_combine<3, H, DV>(out, parts, SIZE, sinks);                                     \
+    }                                                                                             \
+    EXPORT prefill_##T##_##H(float* out, int64_t ldo, const float* q, int64_t ldq, const T* kc,   \
+                             const T* vc, int64_t pos0, int64_t m, int64_t ring, int64_t window,  \
+                             int64_t chunk, float scale, float softcap, const float* slopes,      \
+                             const float* sinks) {                                                \
+        attention_tile<T, H, KVH, D, DV>(out, ldo, q, ldq, kc, vc, pos0, m, ring, window, chunk,  \
+                                         scale, softcap, slopes, sinks);                          \
+    }
+ATTENTION(f32, 2, 2, 20, 12)
+ATTENTION(bf16, 9, 3, 64, 64)
+ATTENTION(f32, 8, 1, 16, 33)
+
+#define NORM(D)                                                                                   \
+    EXPORT rms_norm_##D(float* y, const float* x, const float* w, float eps) {                    \
+        rms_norm<D>(y, x, w, eps);                                                                \
+    }                                                                                             \
+    EXPORT layer_norm_##D(float* y, const float* x, const float* w, const float* b, float eps) {  \
+        layer_norm<D>(y, x, w, b, eps);                                                           \
+    }
+NORM(3)
+NORM(64)
+NORM(577)
+
+#define ROPE(P, D, R)                                                                       \
+    EXPORT rope_##P##_##D##_##R(float* y, const float* x, const float* a, const float* b) { \
+        rope<Pairing::P, D, R>(y, x, a, b);                                                 \
+    }
+ROPE(half, 64, 64)
+ROPE(half, 21, 10)
+ROPE(interleaved, 64, 64)
+ROPE(interleaved, 21, 10)
+
+EXPORT embed_row_f32(float* y, const f32* table, int64_t id) { embed_row<f32, 19>(y, table, id); }
+EXPORT embed_row_bf16(float* y, const bf16* table, int64_t id) {
+    embed_row<bf16, 19>(y, table, id);
+}
+
+EXPORT sum_partials_1(float* y, const float* parts, int64_t stride, const float* b,
+                      const float* r) {
+    sum_partials<1, 37>(y, parts, stride, b, r);
+}
+EXPORT sum_partials_3(float* y, const float* parts, int64_t stride, const float* b,
+                      const float* r) {
+    sum_partials<3, 37>(y, parts, stride, b, r);
+}
+
+// Every worker steps its own counter, waits, and checks that all counters agree.
+struct Rounds {
+    Pool* pool;
+    int64_t barriers;
+    std::atomic<int64_t> steps[16];
+    std::atomic<int64_t> errors;
+};
+
+static void count_rounds(void* context, int worker) {
+    auto& rounds = *static_cast<Rounds*>(context);
+    for (int64_t i = 0; i < rounds.barriers; ++i) {
+        int64_t mine = rounds.steps[worker].load() + 1;
+        rounds.steps[worker].store(mine);
+        rounds.pool->barrier();
+        for (int w = 0; w < rounds.pool->workers(); ++w)
+            if (rounds.steps[w].load() != mine) ++rounds.errors;
+        rounds.pool->barrier();
+    }
+}
+
+extern "C" void* pool_open(int workers) { return new Pool(workers); }
+extern "C" void pool_close(void* pool) { delete static_cast<Pool*>(pool); }
+// Returns the sum of all steps, or -1 when the counters disagreed after any barrier.
+extern "C" int64_t pool_rounds(void* pool, int64_t runs, int64_t barriers) {
+    Rounds rounds{static_cast<Pool*>(pool), barriers, {}, {0}};
+    for (int64_t i = 0; i < runs; ++i) rounds.pool->run(count_rounds, &rounds);
+    int64_t sum = 0;
+    for (int w = 0; w < rounds.pool->workers(); ++w) sum += rounds.steps[w].load();
+    return rounds.errors.load() ? -1 : sum;
+}

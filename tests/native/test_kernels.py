@@ -1,0 +1,544 @@
+"""The native kernels against float64, at sizes that are not multiples of any vector.
+
+Every input ends right before NaNs and every output right before sentinels, so that a read or a
+write past the end of a row is seen as a wrong value.
+"""
+
+import ctypes
+import math
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+KERNELS = HERE.parents[1] / "sparsecomp" / "codegen" / "native"
+FLAGS = ["-O2", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-Wall", "-Wextra"]
+EPS = 2.0**-24  # half a unit in the last place of f32
+SENTINEL = np.float32(12345.0)
+PAD = 40  # elements around the data: more than any vector holds
+RNG = np.random.default_rng(0)
+
+Array = np.ndarray
+Case = tuple[str, int, int, int, int]  # T, heads, kv heads, D, DV
+
+
+def _targets() -> list[str]:
+    if platform.machine() != "x86_64":
+        return ["native"]
+    flags = Path("/proc/cpuinfo").read_text().split()
+    v3 = ["x86-64-v3"] if "avx2" in flags and "fma" in flags else []
+    return ["native", *v3, "x86-64"]  # the last has vectors of 4, as NEON has
+
+
+@pytest.fixture(scope="module", params=_targets())
+def lib(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    out = tmp_path_factory.mktemp("native") / "kernels.so"
+    target = [f"-march={request.param}", f"-I{KERNELS}", "-shared", "-fPIC", "-pthread"]
+    command = ["g++", *FLAGS, *target, str(HERE / "harness.cpp"), "-o", str(out)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    assert "warning" not in built.stderr, built.stderr
+    return ctypes.CDLL(str(out))
+
+
+def call(function: Callable[..., object], *args: Array | int | float | None) -> None:
+    """Calls a kernel: arrays as pointers, ints as int64, floats as f32, None as null."""
+    converted: list[object] = []
+    for a in args:
+        if a is None:
+            converted.append(ctypes.c_void_p())
+        elif isinstance(a, np.ndarray):
+            converted.append(ctypes.c_void_p(a.ctypes.data))
+        else:
+            converted.append(ctypes.c_float(a) if isinstance(a, float) else ctypes.c_int64(a))
+    function(*converted)
+
+
+def f32(values: Array) -> Array:
+    """A copy that ends right before NaNs."""
+    flat = np.asarray(values, np.float32)
+    room = np.full(flat.size + PAD, np.nan, np.float32)
+    room[: flat.size] = flat.ravel()
+    return room[: flat.size].reshape(flat.shape)
+
+
+def bf16(values: Array) -> Array:
+    """Rounded to nearest even, as uint16; ends right before NaNs."""
+    u = np.asarray(values, np.float32).view(np.uint32)
+    rounded = ((u + 0x7FFF + ((u >> 16) & 1)) >> 16).astype(np.uint16)
+    room = np.full(u.size + PAD, 0x7FC0, np.uint16)
+    room[: u.size] = rounded.ravel()
+    return room[: u.size].reshape(u.shape)
+
+
+def wide(stored: Array) -> Array:
+    """What a stored array means, in float64."""
+    if stored.dtype == np.uint16:
+        stored = (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float64)
+
+
+STORE = {"f32": f32, "bf16": bf16}
+
+
+class Output:
+    """Room for a result, sentinels on both sides; `array` checks them."""
+
+    def __init__(self, *shape: int) -> None:
+        self._shape = shape
+        self._size = math.prod(shape)
+        self._room = np.full(self._size + 2 * PAD, SENTINEL, np.float32)
+        self.data = self._room[PAD : PAD + self._size]
+
+    @property
+    def array(self) -> Array:
+        assert (self._room[:PAD] == SENTINEL).all(), "wrote before the output"
+        assert (self._room[PAD + self._size :] == SENTINEL).all(), "wrote past the output"
+        return self.data.reshape(self._shape).astype(np.float64)
+
+
+def assert_close(got: Array, want: Array, bound: Array | float) -> None:
+    error = np.abs(got - want)
+    assert np.isfinite(got).all()
+    assert (error <= bound).all(), f"error {error.max():.3g}, {(error / bound).max():.3g} x bound"
+
+
+def dot_bound(terms: int, magnitude: Array) -> Array:
+    """Rounding of a sum of products: each partial sum adds terms / 4 of them at most."""
+    return (terms / 4 + 8) * EPS * magnitude + 1e-30
+
+
+# Elementary functions
+
+
+def row(lib: ctypes.CDLL, name: str, x: Array) -> Array:
+    y = Output(x.size)
+    call(getattr(lib, f"row_{name}"), y.data, f32(x), x.size)
+    return y.array
+
+
+def test_exp_is_accurate_over_its_whole_range(lib: ctypes.CDLL) -> None:
+    x = np.linspace(-87.3, 88.72, 65536).astype(np.float32)
+    want = np.exp(x.astype(np.float64))
+    assert (np.abs(row(lib, "exp", x) / want - 1) < 1e-6).all()
+
+
+def test_exp_at_the_edges(lib: ctypes.CDLL) -> None:
+    x = np.array([0, -0.0, -np.inf, np.inf, -200, 200, -90, 89] * 2, np.float32)
+    want = [1, 1, 0, np.inf, 0, np.inf, 0, np.inf] * 2
+    assert row(lib, "exp", x).tolist() == want
+    assert np.isnan(row(lib, "exp", np.full(16, np.nan, np.float32))).all()
+
+
+def test_tanh_sigmoid_erf(lib: ctypes.CDLL) -> None:
+    x = np.concatenate([np.linspace(-100, 100, 4096), np.linspace(-4, 4, 4096)]).astype(np.float32)
+    exact = x.astype(np.float64)
+    assert_close(row(lib, "tanh", x), np.tanh(exact), 1e-6 * np.abs(np.tanh(exact)) + 1e-30)
+    assert_close(row(lib, "sigmoid", x), 1 / (1 + np.exp(-exact)), 1e-6)
+    assert_close(row(lib, "erf", x), np.vectorize(math.erf)(exact), 1e-6)
+
+
+def _gelu_tanh(x: Array) -> Array:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _gelu_erf(x: Array) -> Array:
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+ACTS: dict[str, Callable[[Array], Array]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "relu2": lambda x: np.maximum(x, 0) ** 2,
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu_erf": _gelu_erf,
+    "gelu_tanh": _gelu_tanh,
+    "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
+    "identity": lambda x: x,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+}
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_activations(lib: ctypes.CDLL, name: str) -> None:
+    x = f32(np.linspace(-12, 12, 67))
+    y = Output(67)
+    call(getattr(lib, f"act_{name}"), y.data, x)
+    want = ACTS[name](wide(x))
+    assert_close(y.array, want, 1e-6 * (np.abs(x) + np.abs(want)))
+
+
+def test_bf16_stores_round_to_nearest_even(lib: ctypes.CDLL) -> None:
+    x = RNG.standard_normal(67).astype(np.float32)
+    # two ties (to even: down, up), an infinity, the largest float (rounds to infinity), a NaN
+    x.view(np.uint32)[:5] = [0x3F808000, 0x3F818000, 0x7F800000, 0x7F7FFFFF, 0x7F800001]
+    room = np.full(67 + PAD, 0xABCD, np.uint16)
+    call(lib.round_trip_67, room, f32(x))
+    assert room[:4].tolist() == [0x3F80, 0x3F82, 0x7F80, 0x7F80]
+    assert np.isnan(wide(room[4:5])).all()
+    assert (room[5:67] == bf16(x)[5:]).all()
+    assert (room[67:] == 0xABCD).all()
+
+
+# Matrices
+
+
+@pytest.mark.parametrize(("t", "k"), [("f32", 7), ("f32", 1601), ("bf16", 64), ("bf16", 577)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_linear_rows(lib: ctypes.CDLL, t: str, k: int, bias: bool) -> None:
+    n = 13
+    w = STORE[t](RNG.standard_normal((n, k)))
+    x, b = f32(RNG.standard_normal(k)), f32(RNG.standard_normal(n)) if bias else None
+    y = Output(n)
+    for n0, n1 in [(0, 6), (6, 6), (6, 13)]:
+        call(getattr(lib, f"linear_rows_{t}_{k}"), y.data, x, w, b, n0, n1)
+    added = wide(b) if b is not None else np.zeros(n)
+    bound = dot_bound(k, np.abs(wide(w)) @ np.abs(wide(x)) + np.abs(added))
+    assert_close(y.array, wide(w) @ wide(x) + added, bound)
+
+
+def test_linear_rows_leaves_other_rows_alone(lib: ctypes.CDLL) -> None:
+    y = Output(13)
+    w, x = f32(RNG.standard_normal((13, 7))), f32(RNG.standard_normal(7))
+    call(lib.linear_rows_f32_7, y.data, x, w, None, 3, 10)
+    assert (y.data[:3] == SENTINEL).all() and (y.data[10:] == SENTINEL).all()
+
+
+@pytest.mark.parametrize(("t", "k"), [("f32", 7), ("f32", 1601), ("bf16", 64), ("bf16", 577)])
+@pytest.mark.parametrize("m", [1, 2, 3, 5, 8, 13, 33, 65])
+def test_linear_tile(lib: ctypes.CDLL, t: str, k: int, m: int) -> None:
+    n, ldx = 21, k + 3
+    w, b = STORE[t](RNG.standard_normal((n, k))), f32(RNG.standard_normal(n))
+    x = f32(RNG.standard_normal((m, ldx)))
+    x[:, k:] = np.nan
+    y = Output(m, n)
+    for n0, n1 in [(0, 10), (10, 21)]:
+        call(getattr(lib, f"linear_tile_{t}_{k}"), y.data, n, x, ldx, w, b, m, n0, n1)
+    rows = wide(x[:, :k])
+    bound = dot_bound(k, np.abs(rows) @ np.abs(wide(w)).T + np.abs(wide(b)))
+    assert_close(y.array, rows @ wide(w).T + wide(b), bound)
+
+
+MLPS = [
+    ("bf16", "silu", True, 37, 45),
+    ("f32", "gelu_tanh", True, 64, 130),
+    ("f32", "relu2", False, 33, 64),
+    ("bf16", "gelu_erf", False, 96, 20),
+]
+
+
+class Mlp:
+    """Random weights of an MLP, packed by neuron, and what they compute."""
+
+    def __init__(self, t: str, act: str, gated: bool, k: int, d: int, n: int, bias: bool) -> None:
+        self._act, self._gated = act, gated
+        self.gate_b = f32(RNG.standard_normal(n)) if bias and gated else None
+        self.up_b = f32(RNG.standard_normal(n)) if bias else None
+        sizes = [k, k, d] if gated else [k, d]
+        parts = [RNG.standard_normal((n, size)) / math.sqrt(size) for size in sizes]
+        align = 64 // STORE[t](np.zeros(1)).itemsize
+        padded = [np.pad(p, ((0, 0), (0, -p.shape[1] % align))) for p in parts]
+        self.packed = STORE[t](np.concatenate(padded, axis=1))
+        stored = [wide(STORE[t](p)) for p in parts]
+        self._gate: Array | None = stored[0] if gated else None
+        self._up: Array = stored[-2]
+        self._down: Array = stored[-1]
+
+    def neurons(self, x: Array) -> Array:
+        up = x @ self._up.T + (0 if self.up_b is None else wide(self.up_b))
+        if self._gate is None:
+            return ACTS[self._act](up)
+        gate = x @ self._gate.T + (0 if self.gate_b is None else wide(self.gate_b))
+        return ACTS[self._act](gate) * up
+
+    def check(self, got: Array, x: Array, part: slice) -> None:
+        a, down = self.neurons(x)[..., part], self._down[part]
+        # each a_n carries a few rounding errors of sums near 1; the sum over n adds its own
+        assert_close(got, a @ down, 1e-5 * ((np.abs(a) + 1) @ np.abs(down)) + 1e-30)
+
+
+@pytest.mark.parametrize(("t", "act", "gated", "k", "d"), MLPS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_mlp_neurons(
+    lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: int, bias: bool
+) -> None:
+    mlp = Mlp(t, act, gated, k, d, 29, bias)
+    x = f32(RNG.standard_normal(k))
+    for n0, n1 in [(0, 29), (3, 14), (5, 6), (7, 7)]:
+        out = Output(d)
+        kernel = getattr(lib, f"mlp_neurons_{t}_{act}_{k}")
+        call(kernel, out.data, x, mlp.packed, mlp.gate_b, mlp.up_b, n0, n1)
+        mlp.check(out.array, wide(x), slice(n0, n1))
+
+
+@pytest.mark.parametrize(("t", "act", "gated", "k", "d"), MLPS)
+@pytest.mark.parametrize("m", [1, 7, 70])
+def test_mlp_tile(lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: int, m: int) -> None:
+    mlp = Mlp(t, act, gated, k, d, 101, True)
+    x = f32(RNG.standard_normal((m, k)))
+    for n0, n1 in [(0, 101), (3, 14), (7, 7)]:
+        out = Output(m, d)
+        kernel = getattr(lib, f"mlp_tile_{t}_{act}_{k}")
+        call(kernel, out.data, d, x, k, mlp.packed, mlp.gate_b, mlp.up_b, m, n0, n1)
+        mlp.check(out.array, wide(x), slice(n0, n1))
+
+
+# Attention
+
+
+class Attention:
+    """A cache filled through kv_append, and attention over it in float64."""
+
+    def __init__(self, lib: ctypes.CDLL, case: Case, ring: int) -> None:
+        self._lib, (self._t, self.h, self._kvh, self._d, self._dv) = lib, case
+        self._ring = ring
+        kv = self._kvh * ring
+        self._kc = STORE[self._t](np.full(kv * self._d, np.nan))
+        self._vc = STORE[self._t](np.full(kv * self._dv, np.nan))
+        self._keys: list[Array] = []
+        self._values: list[Array] = []
+        self._scale = 1.3 / math.sqrt(self._d)
+
+    def append(self, count: int) -> None:
+        for _ in range(count):
+            k = f32(RNG.standard_normal((self._kvh, self._d)))
+            v = f32(RNG.standard_normal((self._kvh, self._dv)))
+            kernel = getattr(self._lib, f"append_{self._t}_{self.h}")
+            call(kernel, self._kc, self._vc, k, v, len(self._keys), self._ring)
+            self._keys.append(wide(STORE[self._t](k)))
+            self._values.append(wide(STORE[self._t](v)))
+
+    def queries(self, m: int) -> Array:
+        return f32(RNG.standard_normal((m, self.h, self._d)) * 2)
+
+    def reference(
+        self,
+        q: Array,
+        pos: int,
+        first: int,
+        softcap: float,
+        slopes: Array | None,
+        sinks: Array | None,
+    ) -> Array:
+        group = self.h // self._kvh
+        out = np.empty((self.h, self._dv))
+        for h in range(self.h):
+            k = np.stack([x[h // group] for x in self._keys[first : pos + 1]])
+            v = np.stack([x[h // group] for x in self._values[first : pos + 1]])
+            s = np.float64(np.float32(self._scale)) * (k @ wide(q[h]))
+            if softcap:
+                s = softcap * np.tanh(s / softcap)
+            if slopes is not None:
+                s = s + wide(slopes)[h] * (np.arange(first, pos + 1) - pos)
+            e = np.exp(s)
+            out[h] = e @ v / (e.sum() + (0 if sinks is None else np.exp(wide(sinks)[h])))
+        return out
+
+    def decode(
+        self,
+        q: Array,
+        bounds: list[int],
+        softcap: float = 0.0,
+        slopes: Array | None = None,
+        sinks: Array | None = None,
+    ) -> None:
+        pos = bounds[-1] - 1
+        out = Output(self.h, self._dv)
+        parts = np.full(3 * self.h * (-(-self._dv // 16) * 16 + 16), np.nan, np.float32)
+        kernel = getattr(self._lib, f"decode_{self._t}_{self.h}")
+        limits = np.array(bounds, np.int64)
+        call(kernel, out.data, parts, q, self._kc, self._vc, limits, self._ring, self._scale,
+             softcap, slopes, sinks, pos)  # fmt: skip
+        want = self.reference(q, pos, bounds[0], softcap, slopes, sinks)
+        assert_close(out.array, want, 2e-5)
+
+    def prefill(
+        self,
+        m: int,
+        window: int = 0,
+        chunk: int = 0,
+        softcap: float = 0.0,
+        slopes: Array | None = None,
+        sinks: Array | None = None,
+    ) -> None:
+        q, pos0 = self.queries(m), len(self._keys) - m
+        out = Output(m, self.h * self._dv)
+        kernel = getattr(self._lib, f"prefill_{self._t}_{self.h}")
+        call(kernel, out.data, self.h * self._dv, q, self.h * self._d, self._kc, self._vc, pos0, m,
+             self._ring, window, chunk, self._scale, softcap, slopes, sinks)  # fmt: skip
+        got = out.array.reshape(m, self.h, self._dv)
+        for i in range(m):
+            p = pos0 + i
+            first = max(0, p - window + 1 if window else 0, p // chunk * chunk if chunk else 0)
+            # weights sum to 1 and values are near 1: the error is that of scores up to about 15
+            assert_close(got[i], self.reference(q[i], p, first, softcap, slopes, sinks), 2e-5)
+
+
+CASES = [("f32", 2, 2, 20, 12), ("bf16", 9, 3, 64, 64), ("f32", 8, 1, 16, 33)]
+attention_cases = pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}-{c[1]}/{c[2]}")
+
+
+@attention_cases
+@pytest.mark.parametrize("extra", ["plain", "softcap", "alibi", "sinks", "all"])
+def test_attention_scores(lib: ctypes.CDLL, case: Case, extra: str) -> None:
+    h = case[1]
+    softcap = 2.5 if extra in ("softcap", "all") else 0.0
+    slopes = f32(2.0 ** -np.arange(1, h + 1)) if extra in ("alibi", "all") else None
+    sinks = f32(RNG.standard_normal(h) + 1) if extra in ("sinks", "all") else None
+    a = Attention(lib, case, ring=120)
+    a.append(101)
+    a.decode(a.queries(1)[0], [0, 40, 77, 101], softcap, slopes, sinks)
+    a.prefill(71, 0, 0, softcap, slopes, sinks)
+
+
+@attention_cases
+def test_decode_with_empty_parts(lib: ctypes.CDLL, case: Case) -> None:
+    a = Attention(lib, case, ring=50)
+    a.append(1)
+    a.decode(a.queries(1)[0], [0, 0, 1, 1])
+    a.append(34)
+    a.decode(a.queries(1)[0], [0, 0, 0, 35])
+    a.decode(a.queries(1)[0], [2, 35, 35, 35])
+
+
+@attention_cases
+def test_decode_over_a_wrapped_ring(lib: ctypes.CDLL, case: Case) -> None:
+    a = Attention(lib, case, ring=48)
+    a.append(48 * 2 + 20)
+    last = 48 * 2 + 20
+    a.decode(a.queries(1)[0], [last - 48, last - 30, last - 5, last])
+
+
+@attention_cases
+@pytest.mark.parametrize(
+    ("before", "m", "window", "chunk"),
+    [(0, 1, 0, 0), (0, 65, 0, 0), (130, 7, 0, 0), (0, 90, 5, 0), (100, 30, 17, 0),
+     (0, 1, 1, 0), (60, 40, 0, 16), (10, 80, 0, 7), (33, 50, 9, 12)],
+)  # fmt: skip
+def test_prefill_masks(
+    lib: ctypes.CDLL, case: Case, before: int, m: int, window: int, chunk: int
+) -> None:
+    a = Attention(lib, case, ring=before + m)
+    a.append(before + m)
+    a.prefill(m, window, chunk)
+
+
+@attention_cases
+def test_prefill_over_a_wrapped_ring(lib: ctypes.CDLL, case: Case) -> None:
+    window, m = 19, 40
+    a = Attention(lib, case, ring=window + m - 1)
+    a.append(90)
+    a.prefill(m, window)
+    a.append(m)
+    a.prefill(m, window)
+
+
+# Rows
+
+
+@pytest.mark.parametrize("d", [3, 64, 577])
+@pytest.mark.parametrize("weights", [False, True])
+def test_norms(lib: ctypes.CDLL, d: int, weights: bool) -> None:
+    x = f32(RNG.standard_normal(d) + 5)
+    w, b = (f32(RNG.standard_normal(d)), f32(RNG.standard_normal(d))) if weights else (None, None)
+    scale, shift = (wide(w), wide(b)) if w is not None and b is not None else (1.0, 0.0)
+    e, eps = wide(x), 1e-5
+    rms, layer = Output(d), Output(d)
+    call(getattr(lib, f"rms_norm_{d}"), rms.data, x, w, eps)
+    call(getattr(lib, f"layer_norm_{d}"), layer.data, x, w, b, eps)
+    assert_close(rms.array, e / np.sqrt((e**2).mean() + eps) * scale, 1e-5)
+    assert_close(layer.array, (e - e.mean()) / np.sqrt(e.var() + eps) * scale + shift, 2e-5)
+    call(getattr(lib, f"layer_norm_{d}"), x, x, w, b, eps)  # in place
+    assert (x == layer.data).all()
+
+
+@pytest.mark.parametrize("pairing", ["half", "interleaved"])
+@pytest.mark.parametrize(("d", "r"), [(64, 64), (21, 10)])
+def test_rope(lib: ctypes.CDLL, pairing: str, d: int, r: int) -> None:
+    x, a, b = (f32(RNG.standard_normal(n)) for n in (d, r, r))
+    partner = (np.arange(r) + r // 2) % r if pairing == "half" else np.arange(r) ^ 1
+    want = wide(x)
+    want[:r] = wide(a) * want[:r] + wide(b) * want[partner]
+    y = Output(d)
+    kernel = getattr(lib, f"rope_{pairing}_{d}_{r}")
+    call(kernel, y.data, x, a, b)
+    assert_close(y.array, want, 1e-6)
+    call(kernel, x, x, a, b)  # in place
+    assert (x == y.data).all()
+
+
+@pytest.mark.parametrize("t", ["f32", "bf16"])
+def test_embed_row(lib: ctypes.CDLL, t: str) -> None:
+    table = STORE[t](RNG.standard_normal((5, 19)))
+    for i in (0, 4):
+        y = Output(19)
+        call(getattr(lib, f"embed_row_{t}"), y.data, table, i)
+        assert (y.array == wide(table[i])).all()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_sum_partials(lib: ctypes.CDLL, workers: int) -> None:
+    parts = f32(RNG.standard_normal((workers, 50)))
+    bias, residual = f32(RNG.standard_normal(37)), f32(RNG.standard_normal(37))
+    kernel = getattr(lib, f"sum_partials_{workers}")
+    total = wide(parts)[:, :37].sum(0)
+    y = Output(37)
+    call(kernel, y.data, parts, 50, None, None)
+    assert_close(y.array, total, 1e-6)
+    call(kernel, y.data, parts, 50, bias, residual)
+    assert_close(y.array, total + wide(bias) + wide(residual), 2e-6)
+    y.data[:] = residual
+    call(kernel, y.data, parts, 50, None, y.data)
+    assert_close(y.array, total + wide(residual), 2e-6)
+
+
+# The pool
+
+
+class Workers:
+    """A pool behind its C entry points."""
+
+    def __init__(self, lib: ctypes.CDLL, workers: int) -> None:
+        self._lib = lib
+        lib.pool_open.restype = ctypes.c_void_p
+        lib.pool_rounds.restype = ctypes.c_int64
+        self._pool = ctypes.c_void_p(lib.pool_open(workers))
+
+    def rounds(self, runs: int, barriers: int) -> int:
+        return int(
+            self._lib.pool_rounds(self._pool, ctypes.c_int64(runs), ctypes.c_int64(barriers))
+        )
+
+    def close(self) -> None:
+        self._lib.pool_close(self._pool)
+
+
+@pytest.mark.parametrize(
+    ("workers", "runs", "barriers"), [(1, 3, 10), (2, 1, 5000), (2, 500, 2), (9, 3, 50), (9, 50, 0)]
+)
+def test_barriers_hold_every_worker(
+    lib: ctypes.CDLL, workers: int, runs: int, barriers: int
+) -> None:
+    pool = Workers(lib, workers)
+    assert pool.rounds(runs, barriers) == workers * runs * barriers
+    pool.close()
+
+
+def test_idle_workers_sleep(lib: ctypes.CDLL) -> None:
+    pool = Workers(lib, 2)
+    pool.rounds(1, 10)
+    time.sleep(0.02)
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.1
+    assert pool.rounds(1, 10) == 20  # and wake up again
+    pool.close()
+
+
+def test_a_pool_can_be_closed_unused(lib: ctypes.CDLL) -> None:
+    Workers(lib, 3).close()
