@@ -22,6 +22,7 @@ SOURCE = r"""
 #include <cstdlib>
 #include <thread>
 #include <vector>
+#include <sys/mman.h>
 
 typedef uint64_t lanes __attribute__((vector_size(64)));
 
@@ -40,8 +41,12 @@ int main(int, char** argv) {
     const size_t bytes = std::strtoull(argv[1], nullptr, 10);
     const int threads = std::atoi(argv[2]), sweeps = std::atoi(argv[3]);
     const size_t slice = bytes / threads / 4096 * 4096;
-    char* buffer = static_cast<char*>(std::aligned_alloc(4096, slice * threads));
+    const size_t page = 2 << 20, whole = (slice * threads + page - 1) / page * page;
+    char* buffer = static_cast<char*>(std::aligned_alloc(page, whole));
     if (!buffer) return 1;
+#ifdef MADV_HUGEPAGE
+    madvise(buffer, whole, MADV_HUGEPAGE);  // as an artifact's weights are mapped
+#endif
     std::atomic<int> ready{0};
     std::atomic<uint64_t> sink{0};
     std::vector<double> begin(threads * sweeps), end(threads * sweeps);

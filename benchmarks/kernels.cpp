@@ -10,6 +10,8 @@
 #include "attention.h"
 #include "mlp.h"
 #include "pool.h"
+#include "select.h"
+#include "sparse_linear.h"
 
 using namespace sc;
 
@@ -94,6 +96,50 @@ static void mlp_decode(const char* name) {
     });
 }
 
+// A random share of the neurons, all of them active: what is read is what is listed.
+template <Act A, bool GATED, int K>
+static void mlp_sparse(const char* name) {
+    constexpr int64_t STRIDE = Neuron<bf16, GATED, K, K>::STRIDE, N = BYTES / 2 / STRIDE;
+    static float *x = floats(K), *out = floats(WORKERS * round_up(K, 16)), *bias = floats(N);
+    static std::vector<int32_t> list;
+    for (int64_t i = 0; i < N; ++i) bias[i] = 100.0f;
+    for (int percent : {5, 10, 20, 30, 50, 75, 100}) {
+        list.clear();
+        uint32_t random = 1;
+        for (int32_t i = 0; i < N; ++i) {
+            random = random * 1664525u + 1013904223u;
+            if ((random >> 8) % 100 < static_cast<uint32_t>(percent)) list.push_back(i);
+        }
+        char title[80];
+        std::snprintf(title, sizeof title, "%s, %d %% listed", name, percent);
+        against_read(title, static_cast<int64_t>(list.size()) * STRIDE * 2, [](int w) {
+            const auto count = static_cast<int64_t>(list.size());
+            mlp_listed<bf16, A, GATED, Known::nothing, K, K>(
+                out + w * round_up(K, 16), x, buffer, bias, bias, list.data(), nullptr,
+                listed_begin(count, w, WORKERS), listed_begin(count, w + 1, WORKERS));
+        });
+    }
+}
+
+// One worker's list of N neurons, a tenth of them chosen.
+template <int N>
+static void selection(const char* name) {
+    constexpr int COUNT = 200;
+    static float* x = floats(N);
+    static std::vector<int32_t> list(1 + N);
+    std::vector<double> above, best;
+    for (int i = 0; i < 25; ++i) {
+        double start = now();
+        for (int j = 0; j < COUNT; ++j) select_above<false, N>(list.data(), x, nullptr, 0.79f);
+        double middle = now();
+        for (int j = 0; j < COUNT; ++j) select_best<false, N, 128, 13>(list.data(), x, nullptr);
+        above.push_back((middle - start) / COUNT);
+        best.push_back((now() - middle) / COUNT);
+    }
+    std::printf("select_above %s\t%.2f\tus\t\t\n", name, 1e6 * median(above));
+    std::printf("select_best %s, groups of 128\t%.2f\tus\t\t\n", name, 1e6 * median(best));
+}
+
 template <int H, int KVH, int D>
 static void attention_decode(const char* name) {
     constexpr int64_t CONTEXT = 2048, LAYER = KVH * CONTEXT * D, LAYERS = BYTES / 4 / LAYER;
@@ -106,6 +152,99 @@ static void attention_decode(const char* name) {
                 CONTEXT * w / WORKERS, CONTEXT * (w + 1) / WORKERS, CONTEXT, 0.125f, 0.0f, nullptr,
                 CONTEXT - 1);
     });
+}
+
+// Half of H heads, chosen at random for each of `layers` layers: lists one after another.
+template <int H>
+static std::vector<int32_t> half_of_heads(int64_t layers) {
+    std::vector<int32_t> lists(layers * (H + 1));
+    uint32_t state = 1;
+    for (int64_t l = 0; l < layers; ++l) {
+        int32_t *list = &lists[l * (H + 1)], left = H / 2;
+        for (int32_t h = 0; h < H; ++h) {
+            state = state * 1664525 + 1013904223;
+            if (state >> 8 < (1u << 24) / (H - h) * left) list[1 + list[0]++] = h, --left;
+        }
+    }
+    return lists;
+}
+
+// A kernel over half of the heads and the dense one over all, alternating: bytes over time beside a
+// plain read, and the time it takes of the dense one's.
+template <class Sparse, class Dense>
+static void against_dense(const char* name, int64_t bytes, Sparse sparse, Dense dense) {
+    against_read(name, bytes, sparse);
+    std::vector<double> share;
+    for (int i = 0; i < 25; ++i) {
+        double took = time_on_all(sparse);
+        share.push_back(took / time_on_all(dense));
+    }
+    std::printf("  its time beside all heads\t%.2f\tx\t\t\n", median(share));
+}
+
+// The query and the output projection of H heads of E, K wide.
+template <int H, int E, int K>
+static void heads_decode(const char* queries, const char* outputs) {
+    constexpr int64_t LAYER = H * E * K, LAYERS = BYTES / 2 / LAYER;
+    static const auto lists = half_of_heads<H>(LAYERS);
+    static float *x = floats(max(K, H * E)), *y = floats(WORKERS * round_up(max(K, H * E), 16));
+    static const auto list = [](int64_t l) { return &lists[l * (H + 1)]; };
+    int64_t bytes = LAYERS * LAYER * 2 / H * (H / 2);
+    against_dense(
+        queries, bytes,
+        [](int w) {
+            for (int64_t l = 0; l < LAYERS; ++l)
+                linear_listed_rows<bf16, K, E, H>(y, x, buffer + l * LAYER, nullptr, list(l),
+                                                  E * w / WORKERS, E * (w + 1) / WORKERS);
+        },
+        [](int w) {
+            for (int64_t l = 0; l < LAYERS; ++l)
+                linear_rows<bf16, K>(y, x, buffer + l * LAYER, nullptr, H * E * w / WORKERS,
+                                     H * E * (w + 1) / WORKERS);
+        });
+    against_dense(
+        outputs, bytes,
+        [](int w) {
+            for (int64_t l = 0; l < LAYERS; ++l)
+                linear_listed_columns<bf16, K, E>(y + w * round_up(K, 16), x, buffer + l * LAYER,
+                                                  list(l), E * w / WORKERS,
+                                                  E * (w + 1) / WORKERS);
+        },
+        [](int w) {
+            for (int64_t l = 0; l < LAYERS; ++l)
+                linear_rows<bf16, H * E>(y, x, buffer + l * LAYER, nullptr, K * w / WORKERS,
+                                         K * (w + 1) / WORKERS);
+        });
+}
+
+// Half of the heads; of grouped heads, those of half of the groups.
+template <int H, int KVH, int D>
+static void listed_attention_decode(const char* name) {
+    constexpr int64_t CONTEXT = 2048, LAYER = KVH * CONTEXT * D, LAYERS = BYTES / 4 / LAYER;
+    static constexpr int64_t PART = attention_part_size<H, D>();
+    static float *q = floats(H * D), *parts = floats(WORKERS * PART);
+    static const auto groups = half_of_heads<KVH>(LAYERS);
+    static int32_t lists[LAYERS][H + 1];
+    int64_t read = 0;
+    for (int64_t l = 0; l < LAYERS; ++l)
+        for (int32_t i = 1; i <= groups[l * (KVH + 1)]; ++i, ++read)
+            lists[l][++lists[l][0]] = groups[l * (KVH + 1) + i] * (H / KVH);
+    against_dense(
+        name, read * CONTEXT * D * 4,
+        [](int w) {
+            for (int64_t l = 0; l < LAYERS; ++l)
+                attention_partial_listed<bf16, H, KVH, D, D>(
+                    parts + w * PART, lists[l], q, buffer + 2 * l * LAYER,
+                    buffer + (2 * l + 1) * LAYER, CONTEXT * w / WORKERS,
+                    CONTEXT * (w + 1) / WORKERS, CONTEXT, 0.125f, 0.0f, nullptr, CONTEXT - 1);
+        },
+        [](int w) {
+            for (int64_t l = 0; l < LAYERS; ++l)
+                attention_partial<bf16, H, KVH, D, D>(
+                    parts + w * PART, q, buffer + 2 * l * LAYER, buffer + (2 * l + 1) * LAYER,
+                    CONTEXT * w / WORKERS, CONTEXT * (w + 1) / WORKERS, CONTEXT, 0.125f, 0.0f,
+                    nullptr, CONTEXT - 1);
+        });
 }
 
 // Independent multiply-adds in registers: what a core can do; returns the operations done.
@@ -187,8 +326,20 @@ int main() {
     mlp_decode<true, 576>("mlp_neurons gated K=576");
     mlp_decode<true, 2048>("mlp_neurons gated K=2048");
     mlp_decode<false, 2048>("mlp_neurons plain K=2048");
+    mlp_sparse<Act::relu, false, 2048>("mlp_listed relu K=2048");
+    mlp_sparse<Act::relu, false, 384>("mlp_listed relu K=384");
+    mlp_sparse<Act::silu, true, 576>("mlp_listed silu gated K=576");
+    selection<1536>("N=1536");
+    selection<8192>("N=8192");
     attention_decode<9, 3, 64>("attention_partial 9/3 heads of 64");
     attention_decode<32, 8, 128>("attention_partial 32/8 heads of 128");
+    heads_decode<6, 64, 384>("queries of 3 of 6 heads, K=384", "output of 3 of 6 heads, K=384");
+    heads_decode<9, 64, 576>("queries of 4 of 9 heads, K=576", "output of 4 of 9 heads, K=576");
+    heads_decode<32, 64, 2048>("queries of 16 of 32 heads, K=2048",
+                               "output of 16 of 32 heads, K=2048");
+    listed_attention_decode<6, 6, 64>("attention_partial 3 of 6 heads of 64");
+    listed_attention_decode<9, 3, 64>("attention_partial 1 of 3 groups of 64");
+    listed_attention_decode<32, 32, 64>("attention_partial 16 of 32 heads of 64");
     linear_prefill<576, 1536, 32>("linear_tile K=576 N=1536 rows=32");
     linear_prefill<576, 1536, 64>("linear_tile K=576 N=1536 rows=64");
     linear_prefill<2048, 2048, 64>("linear_tile K=2048 N=2048 rows=64");

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from xdsl.dialects.builtin import ModuleOp
 
 import sparsecomp
+from sparsecomp.calibrate.calibration import CalibrationModel
 from sparsecomp.codegen import build, emit
 from sparsecomp.codegen.account import (
+    Reading,
+    blocks,
     bytes_per_token,
     kv_bytes_per_position,
     logits_width,
     rewind_limit,
 )
+from sparsecomp.codegen.counters import counters
 from sparsecomp.codegen.pack import ArtifactWriter, weights_layout
 from sparsecomp.codegen.storage import storage_bytes
 from sparsecomp.dialects import aten, exec
@@ -23,11 +29,21 @@ from sparsecomp.errors import SparsecompError
 from sparsecomp.frontend.export import ExportedModel, ModelFacts, export_model
 from sparsecomp.frontend.model_dir import ModelDir
 from sparsecomp.observer import Observer, SilentObserver
-from sparsecomp.options import CompileOptions
+from sparsecomp.options import CompileOptions, Target
 from sparsecomp.passes.base import PassContext, Weights
-from sparsecomp.passes.pipeline import PIPELINE, Event, find_pass, run_pipeline
+from sparsecomp.passes.insert_predictors import choices_in
+from sparsecomp.passes.pipeline import (
+    LOWERING,
+    PIPELINE,
+    RAISING,
+    Event,
+    find_pass,
+    run_pipeline,
+)
 from sparsecomp.reference.evaluate import Derived, evaluate
 from sparsecomp.runtime import artifact, state
+from sparsecomp.sparsify import Sparsified, Trial, sparsify
+from sparsecomp.sparsity import Choice
 
 DEFAULT_POSITIONS = 2048
 """Positions compiled for when neither the options nor the model set a limit."""
@@ -35,24 +51,23 @@ DEFAULT_POSITIONS = 2048
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What a compile did. `ir` is set when it was asked to stop after a pass."""
+    """What a compile did. `ir` is set when it was asked to stop after a pass; `notes` are lines
+    that the user should read."""
 
     pass_times: list[tuple[str, float]] = field(default_factory=list)
     ir: str | None = None
+    notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class NativeProgram:
-    """A program for one target, as the manifest describes it, and its library."""
-
-    facts: artifact.Program
-    library: bytes
-
-
-def compile_model(options: CompileOptions, observer: Observer | None = None) -> CompileReport:
+def compile_model(
+    options: CompileOptions,
+    observer: Observer | None = None,
+    sparse: Sparsified | None = None,
+) -> CompileReport:
     """Compile a model directory into one artifact at `options.output`.
 
-    The artifact appears whole or not at all; an older one stays until then.
+    `sparse` is a plan with its predictors, made elsewhere; without it `options.sparsity` says how
+    to find one. The artifact appears whole or not at all; an older one stays until then.
 
     Raises SparsecompError, in one line, for whatever is wrong with the model, the options or the
     machine.
@@ -60,46 +75,218 @@ def compile_model(options: CompileOptions, observer: Observer | None = None) -> 
     observer = observer or SilentObserver()
     _check_passes(options)
     if options.stop_after is None:
-        compilers = [build.find_compiler(target, options.cxx) for target in options.targets]
+        for target in options.targets:
+            build.find_compiler(target, options.cxx)
 
     observer.stage("export", str(options.model_dir))
     model_dir = ModelDir.open(options.model_dir)
     exported = export_model(model_dir)
-    module, positions = exported.module, _positions(options, exported.facts)
+    compiler = _Compiler(options, model_dir, exported)
 
-    observer.stage("passes", f"{len(PIPELINE)} passes for {positions} positions")
+    observer.stage("passes", f"{len(PIPELINE)} passes for {compiler.positions} positions")
     watcher = _Watcher(options, observer)
-    ctx = PassContext(
-        evaluate=evaluate,
-        weights=exported.weights.get,
-        positions=positions,
-        workers=options.workers,
-        dtype=options.dtype,
-    )
-    texts = {artifact.Stage.ATEN: str(module)}
-    run_pipeline(module, ctx, watcher, options.stop_after)
-    if options.stop_after is not None:
-        return CompileReport(watcher.times, str(module))
-    texts[artifact.Stage.SPZ] = watcher.spz
-    texts[artifact.Stage.EXEC] = str(module)
-
-    source = emit.emit(module, exported.facts.name)
-    programs = []
-    for target, compiler in zip(options.targets, compilers, strict=True):
-        observer.stage("native code", str(target))
-        facts = artifact.Program(
-            target=artifact.Target(target),
-            machine=artifact.Machine(build.machine(target)),
-            cpu_flags=build.cpu_flags(target, compiler),
-            member=artifact.program_member(artifact.Target(target)),
-            workers=options.workers,
-            abi_version=artifact.ABI_VERSION,
+    compiler.raise_model(watcher)
+    if options.stop_after in {step.run.name for step in RAISING}:
+        return CompileReport(watcher.times, str(exported.module))
+    if sparse is None and options.sparsity is not None:
+        sparse = sparsify(
+            compiler.calibration_model(),
+            options.sparsity,
+            options.output,
+            compiler.try_out,
+            observer,
         )
-        programs.append(NativeProgram(facts, build.build(source, target, compiler)))
+        observer.stage("passes", f"{len(LOWERING)} passes")
+    lowered = compiler.lower(sparse, watcher, options.stop_after)
+    if options.stop_after is None:
+        compiler.write(lowered, sparse, options.output, options.targets, observer)
+    notes = () if sparse is None else sparse.notes
+    ir = None if options.stop_after is None else str(lowered.module)
+    return CompileReport(watcher.times, ir, notes)
 
-    observer.stage("pack", str(options.output))
-    _pack(options, exported, model_dir, positions, texts, source, programs, observer)
-    return CompileReport(watcher.times)
+
+@dataclass(frozen=True)
+class _Lowered:
+    """A module after the passes, what its blocks became, and the texts of its stages."""
+
+    module: ModuleOp
+    choices: Mapping[str, Choice | None]
+    texts: dict[artifact.Stage, str]
+
+
+@dataclass(frozen=True)
+class _NativeProgram:
+    """A program for one target, as the manifest describes it, and its library."""
+
+    facts: artifact.Program
+    library: bytes
+
+
+class _Compiler:
+    """One model on its way: raised once, then lowered, built and packed for each plan tried."""
+
+    def __init__(self, options: CompileOptions, model_dir: ModelDir, exported: ExportedModel):
+        self.options = options
+        self.model_dir = model_dir
+        self.exported = exported
+        self.positions = _positions(options, exported.facts)
+        self._aten = ""
+        self._programs: dict[tuple[str, Target], _NativeProgram] = {}
+
+    def raise_model(self, watch: Callable[[Event], None]) -> None:
+        self._aten = str(self.exported.module)
+        run_pipeline(
+            self.exported.module, self._context(None), watch, self.options.stop_after, RAISING
+        )
+
+    def calibration_model(self) -> CalibrationModel:
+        """The model as calibration sees it: @forward, whole."""
+        return CalibrationModel(
+            self.exported.facts.name,
+            self.exported.module,
+            self.exported.weights.get,
+            self.positions,
+            self.options.dtype,
+            self.model_dir.identity(),
+        )
+
+    def lower(
+        self,
+        sparse: Sparsified | None,
+        watch: Callable[[Event], None] = lambda event: None,
+        stop_after: str | None = None,
+    ) -> _Lowered:
+        """The scheduled program for a plan (None: dense)."""
+        module = self.exported.module.clone()
+        texts = {artifact.Stage.ATEN: self._aten}
+        choices: dict[str, Choice | None] = {}
+
+        def look(event: Event) -> None:
+            if event.seconds is None and event.step.run.name == "insert-predictors":
+                choices.update(choices_in(event.module))
+            if event.seconds is None and event.step.run.name == "choose-layouts":
+                texts[artifact.Stage.SPZ] = str(event.module)
+            watch(event)
+
+        run_pipeline(module, self._context(sparse), look, stop_after, LOWERING)
+        texts[artifact.Stage.EXEC] = str(module)
+        return _Lowered(module, choices, texts)
+
+    def try_out(self, sparse: Sparsified | None, path: Path) -> Trial:
+        """Write an artifact for this machine to `path`."""
+        lowered = self.lower(sparse)
+        self.write(lowered, sparse, path, (Target.NATIVE,), SilentObserver())
+        return Trial(lowered.choices, sum(bytes_per_token(lowered.module).values()))
+
+    def write(
+        self,
+        lowered: _Lowered,
+        sparse: Sparsified | None,
+        path: Path,
+        targets: tuple[Target, ...],
+        observer: Observer,
+    ) -> None:
+        source = emit.emit(lowered.module, self.exported.facts.name)
+        programs = []
+        for target in targets:
+            observer.stage("native code", str(target))
+            programs.append(self._program(source, target))
+        observer.stage("pack", str(path))
+        self._pack(lowered, sparse, path, source, programs, observer)
+
+    def _context(self, sparse: Sparsified | None) -> PassContext:
+        return PassContext(
+            evaluate=evaluate,
+            weights=self.exported.weights.get,
+            positions=self.positions,
+            workers=self.options.workers,
+            dtype=self.options.dtype,
+            plan=None if sparse is None else sparse.plan,
+        )
+
+    def _program(self, source: str, target: Target) -> _NativeProgram:
+        """The source built for a target; a source that was built is not built again."""
+        if (source, target) not in self._programs:
+            compiler = build.find_compiler(target, self.options.cxx)
+            facts = artifact.Program(
+                target=artifact.Target(target),
+                machine=artifact.Machine(build.machine(target)),
+                cpu_flags=build.cpu_flags(target, compiler),
+                member=artifact.program_member(artifact.Target(target)),
+                workers=self.options.workers,
+                abi_version=artifact.ABI_VERSION,
+            )
+            library = build.build(source, target, compiler)
+            self._programs[source, target] = _NativeProgram(facts, library)
+        return self._programs[source, target]
+
+    def _pack(
+        self,
+        lowered: _Lowered,
+        sparse: Sparsified | None,
+        path: Path,
+        source: str,
+        programs: list[_NativeProgram],
+        observer: Observer,
+    ) -> None:
+        module, facts = lowered.module, self.exported.facts
+        storages = [op for op in module.ops if isinstance(op, exec.Storage)]
+        plan = weights_layout((op.sym_name.data, _dtype(op), _stored_shape(op)) for op in storages)
+        assert plan.offsets == {
+            op.sym_name.data: op.offset.value.data  # type: ignore[union-attr]
+            for op in storages
+        }
+        predictors = {} if sparse is None else sparse.weights(lowered.choices)
+        weights = _resolve(
+            module, _given_first(predictors, self.exported.weights.get), self.positions
+        )
+
+        def stream() -> Iterator[tuple[str, memoryview]]:
+            for done, storage in enumerate(storages, start=1):
+                yield storage.sym_name.data, storage_bytes(storage, weights)
+                observer.progress(done, len(storages))
+
+        declared = (op for op in module.ops if isinstance(op, aten.Weight))
+        counted = counters(module)
+        manifest = artifact.Manifest(
+            compiler_version=sparsecomp.__version__,
+            model=artifact.ModelFacts(
+                name=facts.name,
+                vocab_size=logits_width(module),
+                context=self.positions,
+                layers=facts.layers,
+                hidden=facts.hidden_size,
+                parameters=sum(_numel(op) for op in declared if op.sym_name.data not in predictors),
+                dtype=artifact.Dtype(self.options.dtype),
+                eos_token_ids=facts.eos_ids,
+                bos_token_id=facts.bos_ids[0] if facts.bos_ids else None,
+                rewind_limit=rewind_limit(module, self.positions),
+            ),
+            programs=tuple(program.facts for program in programs),
+            bytes_per_token=bytes_per_token(module),
+            dense_bytes_per_token=bytes_per_token(module, Reading.DENSE),
+            fixed_bytes_per_token=bytes_per_token(module, Reading.FIXED),
+            blocks=blocks(module),
+            counters=counted.count,
+            trace_slots=counted.trace_slots,
+            kv_bytes_per_position=kv_bytes_per_position(module),
+            weights_bytes=plan.data_bytes,
+        )
+        with ArtifactWriter(path, expected_bytes=plan.member_bytes) as writer:
+            for stage, text in lowered.texts.items():
+                writer.add_bytes(artifact.ir_member(stage), f"{text}\n".encode())
+            writer.add_bytes(artifact.SOURCE, source.encode())
+            hashes = [writer.add_bytes(p.facts.member, p.library) for p in programs]
+            for file in self.model_dir.tokenizer_files:
+                if (member := f"tokenizer/{file.name}") in artifact.MEMBER_NAMES:
+                    writer.add_bytes(member, file.read_bytes())
+            if sparse is not None and sparse.record:
+                writer.add_bytes(artifact.RECIPE, sparse.recipe.encode())
+                writer.add_bytes(artifact.SPARSITY, sparse.record)
+            writer.add_stream(artifact.WEIGHTS, plan.member_bytes, plan.chunks(stream()))
+            writer.finish(manifest)
+        for sha256 in hashes:
+            state.remember_compiled(sha256)
 
 
 # ---- steps ----
@@ -129,7 +316,6 @@ class _Watcher:
         self.options = options
         self.observer = observer
         self.times: list[tuple[str, float]] = []
-        self.spz = ""
         if options.dump_dir is not None:
             options.dump_dir.mkdir(parents=True, exist_ok=True)
 
@@ -146,8 +332,6 @@ class _Watcher:
         if self.options.dump_dir is not None:
             file = self.options.dump_dir / f"{event.number:02}-{name}.mlir"
             file.write_text(f"{event.module}\n")
-        if name == "derive-decode":
-            self.spz = str(event.module)
 
 
 def _resolve(module: ModuleOp, checkpoint: Weights, positions: int) -> Weights:
@@ -171,61 +355,13 @@ def _resolve(module: ModuleOp, checkpoint: Weights, positions: int) -> Weights:
     return get
 
 
-def _pack(
-    options: CompileOptions,
-    exported: ExportedModel,
-    model_dir: ModelDir,
-    positions: int,
-    texts: dict[artifact.Stage, str],
-    source: str,
-    programs: list[NativeProgram],
-    observer: Observer,
-) -> None:
-    module, facts = exported.module, exported.facts
-    storages = [op for op in module.ops if isinstance(op, exec.Storage)]
-    plan = weights_layout((op.sym_name.data, _dtype(op), _stored_shape(op)) for op in storages)
-    assert plan.offsets == {
-        op.sym_name.data: op.offset.value.data  # type: ignore[union-attr]
-        for op in storages
-    }
-    weights = _resolve(module, exported.weights.get, positions)
+def _given_first(given: Mapping[str, torch.Tensor], checkpoint: Weights) -> Weights:
+    """Weights that the compile made itself, then those of the checkpoint."""
 
-    def stream():  # type: ignore[no-untyped-def]
-        for done, storage in enumerate(storages, start=1):
-            yield storage.sym_name.data, storage_bytes(storage, weights)
-            observer.progress(done, len(storages))
+    def get(name: str) -> torch.Tensor:
+        return given[name] if name in given else checkpoint(name)
 
-    manifest = artifact.Manifest(
-        compiler_version=sparsecomp.__version__,
-        model=artifact.ModelFacts(
-            name=facts.name,
-            vocab_size=logits_width(module),
-            context=positions,
-            layers=facts.layers,
-            hidden=facts.hidden_size,
-            parameters=sum(_numel(op) for op in module.ops if isinstance(op, aten.Weight)),
-            dtype=artifact.Dtype(options.dtype),
-            eos_token_ids=facts.eos_ids,
-            bos_token_id=facts.bos_ids[0] if facts.bos_ids else None,
-            rewind_limit=rewind_limit(module, positions),
-        ),
-        programs=tuple(program.facts for program in programs),
-        bytes_per_token=bytes_per_token(module),
-        kv_bytes_per_position=kv_bytes_per_position(module),
-        weights_bytes=plan.data_bytes,
-    )
-    with ArtifactWriter(options.output, expected_bytes=plan.member_bytes) as writer:
-        for stage, text in texts.items():
-            writer.add_bytes(artifact.ir_member(stage), f"{text}\n".encode())
-        writer.add_bytes(artifact.SOURCE, source.encode())
-        hashes = [writer.add_bytes(p.facts.member, p.library) for p in programs]
-        for file in model_dir.tokenizer_files:
-            if (member := f"tokenizer/{file.name}") in artifact.MEMBER_NAMES:
-                writer.add_bytes(member, file.read_bytes())
-        writer.add_stream(artifact.WEIGHTS, plan.member_bytes, plan.chunks(stream()))
-        writer.finish(manifest)
-    for sha256 in hashes:
-        state.remember_compiled(sha256)
+    return get
 
 
 def _dtype(storage: exec.Storage) -> str:
@@ -235,6 +371,8 @@ def _dtype(storage: exec.Storage) -> str:
 def _stored_shape(storage: exec.Storage) -> tuple[int, ...]:
     if storage.layout.data is exec.Layout.NEURON_MAJOR:
         return storage.dims[0], sum(storage.part_bytes) // storage.item
+    if storage.layout.data is exec.Layout.COLUMNS:
+        return storage.dims[::-1]
     return storage.dims
 
 

@@ -11,6 +11,7 @@ from sparsecomp import dialects
 from sparsecomp.errors import SparsecompError
 from sparsecomp.passes.base import PassContext
 from sparsecomp.passes.pipeline import PIPELINE, find_pass, run_pass
+from sparsecomp.recipe import Recipe
 from sparsecomp.reference.evaluate import evaluate
 
 TEXT_POSITIONS = 64
@@ -28,15 +29,19 @@ def parse(text: str) -> ModuleOp:
     return module
 
 
-def optimise(text: str, passes: list[str]) -> str:
-    """IR text through the named passes, as text.
+def optimise(text: str, passes: list[str], recipe: Recipe | None = None) -> str:
+    """IR text through the named passes, as text; a recipe says what becomes sparse.
 
     Weights have no values here: a pass that must evaluate one says so.
     """
     runs = [find_pass(name) for name in passes]
     module = parse(text)
     ctx = PassContext(
-        evaluate=evaluate, weights=_no_weights, positions=TEXT_POSITIONS, workers=TEXT_WORKERS
+        evaluate=evaluate,
+        weights=_no_weights,
+        positions=TEXT_POSITIONS,
+        workers=TEXT_WORKERS,
+        plan=None if recipe is None else recipe.plan(),
     )
     for run in runs:
         run_pass(run, module, ctx)

@@ -18,9 +18,11 @@ class Dtype(StrEnum):
 
 
 class Sparsity(StrEnum):
-    """How much of the model a decode step may leave unread."""
+    """Whether a decode step may leave part of the model unread."""
 
     OFF = "off"
+    AUTO = "auto"
+    """As much as calibration, the budget, a density or a recipe allow."""
 
 
 class Target(StrEnum):
@@ -59,15 +61,63 @@ def cxx_from_environment() -> tuple[str, ...]:
         ) from error
 
 
+DEFAULT_BUDGET = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparsityOptions:
+    """How to decide what a decode step leaves unread.
+
+    `calibration` are files of UTF-8 text or directories of .txt files (none: a text of the
+    package's own). `max_ppl_increase` is the budget, a share: perplexity may rise by this factor.
+    `density` fixes the share of neurons that every MLP reads instead, `recipe` every decision; both
+    leave no budget to keep. `lookahead` is how many blocks earlier a predictor reads its input.
+    `seed` is that of the predictors' training. Work that a rerun can use lies in
+    `calibration_dir`; None: it is kept no longer than the compile.
+
+    Raises SparsecompError when an option cannot work.
+    """
+
+    calibration: tuple[Path, ...] = ()
+    max_ppl_increase: float = DEFAULT_BUDGET
+    density: float | None = None
+    recipe: Path | None = None
+    lookahead: int = 0
+    seed: int = 0
+    calibration_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_ppl_increase < 1:
+            raise SparsecompError(
+                f"--max-ppl-increase is {self.max_ppl_increase:g}; it must be above 0 and below "
+                "100%, such as 1%"
+            )
+        if self.density is not None and not 0 < self.density <= 1:
+            raise SparsecompError(
+                f"--density is {self.density:g}; it must be above 0 and at most 1"
+            )
+        if self.density is not None and self.recipe is not None:
+            raise SparsecompError("give one of --density and --recipe")
+        if self.lookahead not in (0, 1, 2):
+            raise SparsecompError(f"--lookahead is {self.lookahead}; it must be 0, 1 or 2")
+        if self.seed < 0:
+            raise SparsecompError(f"--seed is {self.seed}; it must be 0 or more")
+        if self.recipe is not None and not self.recipe.is_file():
+            raise SparsecompError(f"recipe {self.recipe} is not a file that is there")
+        for path in self.calibration:
+            if not path.exists():
+                raise SparsecompError(f"calibration text {path} does not exist")
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompileOptions:
     """Everything a compile depends on besides the model directory's files.
 
     `model_dir` may also be a Hub id, `org/name`, to download.
 
-    `context` is in positions (None: all that the model supports). Pass names in `print_ir_before`,
-    `print_ir_after` and `stop_after` are checked by the pipeline, which knows them.
-    `cxx` is the compiler command (empty: the compiler looks for one).
+    `sparsity` is None for a dense program. `context` is in positions (None: all that the model
+    supports). Pass names in `print_ir_before`, `print_ir_after` and `stop_after` are checked by the
+    pipeline, which knows them. `cxx` is the compiler command (empty: the compiler looks for one).
 
     Raises SparsecompError when an option cannot work.
     """
@@ -75,7 +125,7 @@ class CompileOptions:
     model_dir: Path
     output: Path
     dtype: Dtype = Dtype.BF16
-    sparsity: Sparsity = Sparsity.OFF
+    sparsity: SparsityOptions | None = None
     targets: tuple[Target, ...] = (Target.NATIVE,)
     workers: int = field(default_factory=usable_cpus)
     context: int | None = None

@@ -7,7 +7,29 @@ from pathlib import Path
 import click
 
 from sparsecomp.cli.progress import display
-from sparsecomp.options import CompileOptions, Dtype, Sparsity, Target, usable_cpus
+from sparsecomp.options import (
+    CompileOptions,
+    Dtype,
+    Sparsity,
+    SparsityOptions,
+    Target,
+    usable_cpus,
+)
+
+
+class Share(click.ParamType[float]):
+    """A share of something: `1%` or `0.01`."""
+
+    name = "share"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value).strip()
+        try:
+            return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            self.fail(f"{text!r} is no share; write 1% or 0.01", param, ctx)
 
 
 @click.command("compile")
@@ -28,9 +50,38 @@ from sparsecomp.options import CompileOptions, Dtype, Sparsity, Target, usable_c
 @click.option(
     "--sparsity",
     type=click.Choice(list(map(str, Sparsity))),
-    default=str(Sparsity.OFF),
-    show_default=True,
-    help="What a decode step may leave unread.",
+    help="Let a decode step leave unread what it can.  [default: auto with any option below, "
+    "else off]",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Text to calibrate on, UTF-8: a file, or a directory of .txt files; may be repeated.  "
+    "[default: a text of the package's own]",
+)
+@click.option(
+    "--max-ppl-increase",
+    "budget",
+    type=Share(),
+    help="How much perplexity may rise on text that the compiler has not seen.  [default: 1%]",
+)
+@click.option("--density", type=Share(), help="Read this share of every MLP's neurons instead.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="Decide as this YAML says instead (see `sparsecomp inspect --recipe`).",
+)
+@click.option(
+    "--lookahead",
+    type=click.IntRange(0, 2),
+    help="Predict from the input of the block so many blocks earlier.  [default: 0]",
+)
+@click.option("--seed", type=int, help="Of the training of predictors.  [default: 0]")
+@click.option(
+    "--calibration-dir",
+    type=click.Path(path_type=Path),
+    help="Keep the calibration there, for a compile that is interrupted or repeated.",
 )
 @click.option(
     "--target",
@@ -62,7 +113,14 @@ def compile_verb(
     model_dir: Path,
     output: Path | None,
     dtype: str,
-    sparsity: str,
+    sparsity: str | None,
+    calibration: tuple[Path, ...],
+    budget: float | None,
+    density: float | None,
+    recipe: Path | None,
+    lookahead: int | None,
+    seed: int | None,
+    calibration_dir: Path | None,
     targets: tuple[str, ...],
     workers: int | None,
     context: int | None,
@@ -77,7 +135,16 @@ def compile_verb(
         model_dir=model_dir,
         output=output or Path(f"{model_dir.resolve().name}.spz"),
         dtype=Dtype(dtype),
-        sparsity=Sparsity(sparsity),
+        sparsity=_sparsity(
+            sparsity,
+            calibration=calibration or None,
+            max_ppl_increase=budget,
+            density=density,
+            recipe=recipe,
+            lookahead=lookahead,
+            seed=seed,
+            calibration_dir=calibration_dir,
+        ),
         targets=tuple(map(Target, targets)),
         workers=usable_cpus() if workers is None else workers,
         context=context,
@@ -98,8 +165,21 @@ def compile_verb(
     if stop_after is not None:
         click.echo(report.ir)
     else:
+        for note in report.notes:
+            click.echo(note, err=True)
         size = options.output.stat().st_size / 1e6
         click.echo(f"{options.output}: {size:.1f} MB in {seconds:.1f} s", err=True)
+
+
+def _sparsity(mode: str | None, **options: object) -> SparsityOptions | None:
+    """The options that were given; none at all, or off: a dense program."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if mode == Sparsity.OFF and given:
+        name = min(given).replace("_", "-")
+        raise click.UsageError(f"--sparsity off leaves nothing for --{name} to decide")
+    if mode == Sparsity.OFF or (mode is None and not given):
+        return None
+    return SparsityOptions(**given)  # type: ignore[arg-type]
 
 
 def _print_times(pass_times: list[tuple[str, float]]) -> None:

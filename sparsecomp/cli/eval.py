@@ -15,6 +15,7 @@ from sparsecomp.cli.progress import display
 if TYPE_CHECKING:
     from sparsecomp import evaluate
     from sparsecomp.evaluate import Estimate
+    from sparsecomp.evaluate.truth import Agreement
 
 Row = tuple[str, "Estimate", str]
 """What a figure is called, the figure, and the format of its numbers."""
@@ -108,9 +109,15 @@ def eval_verb(
 
         source = evaluate.ArtifactLogits(model)
         quality = task_report = None
+        blocks: list[Agreement] = []
         if windows:
             observer.stage("text", f"{len(windows)} windows of {window} tokens")
             quality = evaluate.quality(source, reference, windows, observer)
+            if model_dir is not None and model.manifest.blocks:
+                from sparsecomp.evaluate.truth import agreement
+
+                observer.stage("selections", f"{len(model.manifest.blocks)} blocks")
+                blocks = agreement(model, model_dir, windows, observer)
         if items is not None:
             observer.stage("tasks", f"{len(items.windows)} items")
             task_report = evaluate.tasks(source, reference, items, observer)
@@ -125,11 +132,15 @@ def eval_verb(
         }
     if as_json:
         click.echo(
-            json.dumps(record | _details(window, text, quality, file, task_report), indent=2)
+            json.dumps(
+                record | _details(window, text, quality, blocks, file, task_report), indent=2
+            )
         )
         return
     if quality is not None:
         _print_quality(quality)
+    if blocks:
+        _print_blocks(blocks)
     if task_report is not None:
         _print_tasks(task_report)
 
@@ -138,6 +149,7 @@ def _details(
     window: int,
     texts: list[evaluate.Text],
     quality: evaluate.QualityReport | None,
+    blocks: list[Agreement],
     file: evaluate.TaskFile | None,
     tasks: evaluate.TaskReport | None,
 ) -> dict[str, object]:
@@ -145,6 +157,8 @@ def _details(
     if quality is not None:
         files = [{"path": str(text.path), "sha256": text.sha256} for text in texts]
         details["text"] = {"files": files, "window": window} | dataclasses.asdict(quality)
+    if blocks:
+        details["blocks"] = [dataclasses.asdict(block) for block in blocks]
     if file is not None and tasks is not None:
         source = {"path": str(file.path), "sha256": file.sha256}
         details["tasks"] = {"file": source} | dataclasses.asdict(tasks)
@@ -165,6 +179,16 @@ def _print_quality(report: evaluate.QualityReport) -> None:
     )
 
 
+def _print_blocks(blocks: list[Agreement]) -> None:
+    from sparsecomp.cli.tables import console, table
+
+    made = table("sparse blocks", "module", "kind", "chosen", "recall", "precision")
+    for block in blocks:
+        shares = (block.density, block.recall, block.precision)
+        made.add_row(block.module, block.kind, *(f"{share:.1%}" for share in shares))
+    console().print(made)
+
+
 def _print_tasks(report: evaluate.TaskReport) -> None:
     shortened = f", {report.shortened:,} shortened" if report.shortened else ""
     _print_table(
@@ -183,8 +207,9 @@ def _print_tasks(report: evaluate.TaskReport) -> None:
 
 def _print_table(title: str, rows: list[Row]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from sparsecomp.cli.tables import console
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("", "value", "95 % low", "high"):
@@ -192,4 +217,4 @@ def _print_table(title: str, rows: list[Row]) -> None:
     for name, estimate, style in rows:
         numbers = (estimate.value, estimate.low, estimate.high)
         table.add_row(name, *(format(number, style) for number in numbers))
-    Console(highlight=False).print(table)
+    console().print(table)

@@ -1,12 +1,21 @@
 """`sparsecomp inspect`: what an artifact holds."""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sparsecomp.errors import SparsecompError
+
 if TYPE_CHECKING:
-    from sparsecomp.runtime.artifact import Artifact, Manifest
+    from rich.table import Table
+
+    from sparsecomp.runtime.artifact import Artifact, Manifest, Part
+    from sparsecomp.runtime.record import Record
 
 STAGES = ("aten", "spz", "exec")
 
@@ -22,38 +31,63 @@ STAGES = ("aten", "spz", "exec")
     help="Print the IR of a stage instead (no stage: spz).",
 )
 @click.option("--source", is_flag=True, help="Print the generated C++ instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON instead.")
-def inspect_verb(artifact: Path, stage: str | None, source: bool, as_json: bool) -> None:
-    """Show the facts, sizes and programs of ARTIFACT. Runs nothing in it."""
-    if (stage is not None) + source + as_json > 1:
-        raise click.UsageError("choose one of --ir, --source and --json")
-    from sparsecomp.runtime.artifact import MANIFEST, SOURCE, Artifact, Stage, ir_member
+@click.option("--recipe", is_flag=True, help="Print the recipe of its sparsity (YAML) instead.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    help="Write a page about its sparsity there instead.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the manifest and record as JSON instead."
+)
+def inspect_verb(
+    artifact: Path, stage: str | None, source: bool, recipe: bool, html: Path | None, as_json: bool
+) -> None:
+    """Show the facts, sizes, programs and sparsity of ARTIFACT. Runs nothing in it."""
+    if (stage is not None) + source + recipe + (html is not None) + as_json > 1:
+        raise click.UsageError("choose one of --ir, --source, --recipe, --html and --json")
+    from sparsecomp.runtime.artifact import SOURCE, Artifact, Stage, ir_member
 
     with Artifact.open(artifact) as opened:
         if stage is not None:
             click.echo(opened.read_text(ir_member(Stage(stage))).rstrip("\n"))
         elif source:
             click.echo(opened.read_text(SOURCE).rstrip("\n"))
+        elif recipe:
+            click.echo(_recipe(opened).rstrip("\n"))
+        elif html is not None:
+            from sparsecomp.report.page import render
+
+            html.write_text(render(opened), encoding="utf-8")
+            click.echo(f"{html}: written", err=True)
         elif as_json:
-            click.echo(opened.read_text(MANIFEST).rstrip("\n"))
+            click.echo(json.dumps(_document(opened), indent=1, ensure_ascii=False))
         else:
             _print_summary(opened)
 
 
-def _print_summary(artifact: "Artifact") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def _recipe(artifact: Artifact) -> str:
+    from sparsecomp.runtime.artifact import RECIPE
 
-    manifest = artifact.manifest
-    console = Console(highlight=False)
+    if RECIPE not in artifact.member_names:
+        raise SparsecompError(f"{artifact.path}: has no recipe; it was compiled without sparsity")
+    return artifact.read_text(RECIPE)
 
-    def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        for number, column in enumerate(columns):
-            made.add_column(column, justify="left" if number == 0 else "right")
-        return made
 
+def _document(artifact: Artifact) -> dict[str, object]:
+    """The manifest, and the record under `sparsity` (null where there is none)."""
+    from sparsecomp.runtime.artifact import MANIFEST, SPARSITY
+
+    record = None
+    if artifact.read_record() is not None:  # which checks it
+        record = json.loads(artifact.read_text(SPARSITY))
+    return json.loads(artifact.read_text(MANIFEST)) | {"sparsity": record}
+
+
+def _print_summary(artifact: Artifact) -> None:
+    from sparsecomp.cli.tables import console, table
+
+    manifest, record = artifact.manifest, artifact.read_record()
     facts = table("model", "fact", "value")
     for name, value in _facts(manifest):
         facts.add_row(name, value)
@@ -64,15 +98,78 @@ def _print_summary(artifact: "Artifact") -> None:
     members = table("members", "member", "bytes")
     for name, member in manifest.members.items():
         members.add_row(name, f"{member.size:,}")
-    reads = table("weights read per token", "part", "bytes", "share")
-    total = sum(manifest.bytes_per_token.values())
-    for part, size in [*manifest.bytes_per_token.items(), ("all", total)]:
-        reads.add_row(part, f"{size:,}", f"{size / max(total, 1):.1%}")
-    for made in (facts, programs, members, reads):
-        console.print(made)
+    tables = [facts, programs, members, _reads(manifest)]
+    if record is not None:
+        budget = table("budget", "fact", "value")
+        for name, value in _spending(record):
+            budget.add_row(name, value)
+        tables.append(budget)
+    if manifest.blocks:
+        tables.append(_blocks(manifest, record))
+    out = console()
+    for made in tables:
+        out.print(made)
 
 
-def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
+def _reads(manifest: Manifest) -> Table:
+    """Bytes of weights by part: as expected, and of the dense program where that differs."""
+    from sparsecomp.cli.tables import table
+
+    expected, dense = manifest.bytes_per_token, manifest.dense_bytes_per_token
+
+    def total(sizes: Mapping[Part, int]) -> dict[str, int]:
+        return {str(part): size for part, size in sizes.items()} | {"all": sum(sizes.values())}
+
+    whole = max(sum(expected.values()), 1)
+    if not manifest.blocks:
+        made = table("weights read per token", "part", "bytes", "share")
+        for part, size in total(expected).items():
+            made.add_row(part, f"{size:,}", f"{size / whole:.1%}")
+        return made
+    made = table("weights read per token", "part", "expected", "share", "dense", "of dense")
+    for part, size in total(expected).items():
+        of = total(dense).get(part, 0)
+        less = f"{size / of:.1%}" if of else ""
+        made.add_row(part, f"{size:,}", f"{size / whole:.1%}", f"{of:,}", less)
+    return made
+
+
+def _blocks(manifest: Manifest, record: Record | None) -> Table:
+    from sparsecomp.cli.tables import table
+
+    known = {} if record is None else {block.module: block for block in record.blocks}
+    made = table(
+        "sparse blocks", "module", "kind", "units", "chosen", "read on", "recall", "precision"
+    )
+    for block in manifest.blocks:
+        found = known.get(block.module)
+        made.add_row(
+            block.module,
+            block.kind,
+            f"{block.units:,}",
+            f"{block.density:.1%}",
+            f"{block.active:.1%}",
+            _percent(None if found is None else found.recall),
+            _percent(None if found is None else found.precision),
+        )
+    return made
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _spending(record: Record) -> list[tuple[str, str]]:
+    lines = [("allowed", "none" if record.budget is None else f"{record.budget:+.2%} perplexity")]
+    if record.measured is not None:
+        low, high = record.measured.low - 1, record.measured.high - 1
+        lines.append(("measured", f"{record.measured.value - 1:+.2%} ({low:+.2%} to {high:+.2%})"))
+    if record.dense_because is not None:
+        lines.append(("dense because", record.dense_because))
+    return lines
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     model = manifest.model
     return [
         ("name", model.name),

@@ -19,17 +19,25 @@ from sparsecomp.errors import SparsecompError
     help="Passes to run, in order (see `sparsecomp passes`).  [default: none]",
 )
 @click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="What becomes sparse, for allocate-sparsity: a YAML recipe.",
+)
+@click.option(
     "--verify-roundtrip",
     is_flag=True,
     help="Also check that the result, parsed again, prints the same.",
 )
-def opt_verb(file: Path, passes: tuple[str, ...], verify_roundtrip: bool) -> None:
+def opt_verb(
+    file: Path, passes: tuple[str, ...], recipe: Path | None, verify_roundtrip: bool
+) -> None:
     """Run passes over the IR in FILE (default: stdin)."""
     text = _read(file)
     from sparsecomp.opt import optimise
+    from sparsecomp.recipe import read_recipe
 
     names = [name.strip() for group in passes for name in group.split(",") if name.strip()]
-    result = optimise(text, names)
+    result = optimise(text, names, None if recipe is None else read_recipe(recipe))
     if verify_roundtrip:
         _check_same(result, optimise(result, []))
     click.echo(result.rstrip("\n"))

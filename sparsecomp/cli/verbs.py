@@ -3,6 +3,7 @@
 import click
 
 import sparsecomp
+from sparsecomp.cli.bench import bench_verb
 from sparsecomp.cli.compile import compile_verb
 from sparsecomp.cli.eval import eval_verb
 from sparsecomp.cli.inspect import inspect_verb
@@ -20,5 +21,5 @@ def verbs(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _verb in (compile_verb, run_verb, eval_verb, inspect_verb, opt_verb, passes_verb):
+for _verb in (compile_verb, run_verb, eval_verb, bench_verb, inspect_verb, opt_verb, passes_verb):
     verbs.add_command(_verb)

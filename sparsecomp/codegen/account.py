@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
 
 from xdsl.dialects.builtin import MemRefType, ModuleOp, SymbolRefAttr
 from xdsl.ir import Operation
 
 from sparsecomp.dialects import exec
-from sparsecomp.runtime.artifact import Part
+from sparsecomp.runtime.artifact import Block, BlockKind, Part
+
+from .counters import DECODE, Counters, counters
+
+FLOAT = 4
+"""Bytes of an element of a bias."""
 
 KERNEL_PARTS: dict[type[Operation], Part] = {
     exec.Embed: Part.EMBED,
     exec.Mlp: Part.MLP,
+    exec.Neurons: Part.MLP,
+    exec.SparseMlp: Part.MLP,
     exec.ExpertLinear: Part.MLP,
     exec.Sum: Part.MLP,
     exec.Rope: Part.ATTENTION,
     exec.Attend: Part.ATTENTION,
     exec.Combine: Part.ATTENTION,
 }
-"""What the weights that a kernel reads count as; a linear says so itself."""
+"""What the weights that a kernel reads count as; linears and selections say so themselves."""
+
+
+class Reading(Enum):
+    """Which reads of a decode step are counted."""
+
+    EXPECTED = auto()
+    """All; of chosen units as many as calibration expects."""
+    DENSE = auto()
+    """All of a program that reads every block whole and predicts nothing."""
+    FIXED = auto()
+    """Those that do not depend on what is chosen."""
 
 
 def _program(module: ModuleOp, name: str) -> exec.Program:
@@ -35,28 +55,146 @@ def _reads(op: Operation) -> Iterator[exec.Storage]:
             yield exec.find_storage(op, value)
 
 
-def bytes_per_token(module: ModuleOp) -> dict[Part, int]:
+def bytes_per_token(module: ModuleOp, reading: Reading = Reading.EXPECTED) -> dict[Part, int]:
     """Bytes of weights that one decode step reads, by part of the model.
 
     A table counts one row, and once, however many layers look it up; of experts, those chosen.
     """
-    total = dict.fromkeys(Part, 0)
-    rows_seen: set[exec.Storage] = set()
-    for op in _program(module, "decode").body.block.ops:
+    total = dict.fromkeys(Part, 0.0)
+    seen: set[exec.Storage] = set()
+    for op in _program(module, DECODE).body.block.ops:
         if not isinstance(op, exec.Kernel | exec.Constant):
             continue
-        part = Part(op.part.data) if isinstance(op, exec.Linear) else KERNEL_PARTS.get(type(op))
-        for storage in _reads(op):
-            size = storage.bytes
-            if isinstance(op, exec.Embed | exec.Rope):
-                if storage in rows_seen:
-                    continue
-                rows_seen.add(storage)
-                size = math.prod(storage.dims[1:]) * storage.item
-            if isinstance(op, exec.ExpertLinear):  # the chosen experts alone
-                size = size // storage.dims[0] * _choices(op)
-            total[part or Part.OTHER] += size
-    return total
+        part = _part(op)
+        once = [storage for storage in dict.fromkeys(_reads(op)) if storage not in seen]
+        if isinstance(op, exec.Embed | exec.Rope):
+            seen.update(once)
+            total[part] += sum(math.prod(s.dims[1:]) * s.item for s in once)
+        elif reading is not Reading.DENSE or isinstance(op, exec.SparseLinear):
+            total[part] += _bytes(op, reading)
+        elif isinstance(op, exec.Neurons | exec.SparseMlp):  # two that would be one
+            seen.update(once)
+            total[part] += sum(storage.bytes for storage in once)
+        elif part is not Part.PREDICTORS and not isinstance(op, exec.Select):
+            total[part] += _bytes(op, reading)
+    return {part: round(size) for part, size in total.items()}
+
+
+def _part(op: Operation) -> Part:
+    if isinstance(op, exec.Linear | exec.SparseLinear | exec.Select):
+        return Part(op.part.data)
+    if isinstance(op, exec.Sum):  # of the parts that a linear over some inputs leaves
+        writers = (use.operation for use in op.x.uses)
+        linear = next((op for op in writers if isinstance(op, exec.SparseLinear)), None)
+        if linear is not None:
+            return _part(linear)
+    return KERNEL_PARTS.get(type(op), Part.OTHER)
+
+
+def _bytes(op: Operation, reading: Reading = Reading.EXPECTED) -> float:
+    """Of a kernel alone; tables count whole."""
+    match op:
+        case exec.SparseMlp() | exec.SparseLinear() if reading is Reading.FIXED:
+            return 0
+        case exec.SparseMlp():
+            chosen, further = _neuron_bytes(op)
+            share = op.density.value.data * chosen + op.active.value.data * further
+            return _neuron(op).count * share
+        case exec.SparseLinear() if reading is Reading.EXPECTED:
+            return op.density.value.data * op.blocks.value.data * _block_bytes(op)
+        case exec.Neurons():  # gates alone, or all but the columns of down
+            neuron = _neuron(op)
+            return neuron.count * (neuron.first + (neuron.up if op.gate_only is None else 0))
+        case exec.ExpertLinear():  # the chosen experts alone
+            return sum(s.bytes // s.dims[0] * _choices(op) for s in _reads(op))
+        case _:
+            return sum(storage.bytes for storage in _reads(op))
+
+
+@dataclass(frozen=True)
+class _Neuron:
+    """Bytes of one neuron of an MLP, each with its bias: its `first` row (the gate's, or up's where
+    there is no gate), the row of `up` behind a gate, the column of `down`."""
+
+    count: int
+    first: int
+    up: int
+    down: int
+
+
+def _neuron(op: exec.SparseMlp | exec.Neurons) -> _Neuron:
+    storage = exec.find_storage(op, op.weights)
+    gate_bias = 0 if op.gate_bias is None else FLOAT
+    up_bias = 0 if op.up_bias is None else FLOAT
+    if op.gated is None:
+        up, down = storage.part_bytes
+        return _Neuron(storage.dims[0], up + up_bias, 0, down)
+    gate, up, down = storage.part_bytes
+    return _Neuron(storage.dims[0], gate + gate_bias, up + up_bias, down)
+
+
+def _neuron_bytes(op: exec.SparseMlp) -> tuple[int, int]:
+    """What a chosen neuron costs, and what more when it is read beyond its first product."""
+    neuron = _neuron(op)
+    if op.values is None:
+        return neuron.first, neuron.up + neuron.down
+    return (neuron.up if op.gate_known is not None else 0) + neuron.down, 0
+
+
+def _block_bytes(op: exec.SparseLinear) -> int:
+    """Bytes of one block (of a head) of a weight, with its bias."""
+    return sum(storage.bytes for storage in _reads(op)) // op.blocks.value.data
+
+
+def blocks(module: ModuleOp) -> tuple[Block, ...]:
+    """The sparse blocks of @decode, in order: what each selection chooses from."""
+    where = counters(module)
+    found = []
+    writer: dict[exec.Buffer | None, exec.Kernel] = {}
+    for op in _program(module, DECODE).body.block.ops:
+        if isinstance(op, exec.Select):
+            predictor = round(sum(_bytes(p) for p in _predictor(op, writer)))
+            found.append(_block(op, predictor, where))
+        if isinstance(op, exec.Kernel) and op.output is not None:
+            writer[exec.buffer_of(op.output)] = op
+    return tuple(found)
+
+
+def _predictor(
+    op: exec.Kernel, writer: Mapping[exec.Buffer | None, exec.Kernel]
+) -> Iterator[exec.Kernel]:
+    """The kernels, up to a selection, that are there for it alone."""
+    if _part(op) is Part.PREDICTORS:
+        yield op
+        before = writer.get(exec.buffer_of(op.inputs[0]))
+        if before is not None:
+            yield from _predictor(before, writer)
+
+
+def _block(select: exec.Select, predictor_bytes: int, where: Counters) -> Block:
+    readers = [use.operation for use in select.out.uses]
+    mlp = next((op for op in readers if isinstance(op, exec.SparseMlp)), None)
+    if mlp is not None:
+        chosen, active = _neuron_bytes(mlp)
+    else:
+        chosen = sum(_block_bytes(op) for op in readers if isinstance(op, exec.SparseLinear))
+        active = 0
+    owner = mlp or next(op for op in readers if isinstance(op, exec.Attend))
+    density = select.density.value.data
+    further = None if mlp is None else where.further.get(mlp)
+    return Block(
+        module=getattr(owner.attributes.get("module"), "data", ""),
+        kind=BlockKind.ATTENTION if mlp is None else BlockKind.MLP,
+        units=exec.shape_of(select.x)[-1],
+        density=density,
+        active=density if mlp is None or further is None else mlp.active.value.data,
+        chosen_bytes=chosen,
+        active_bytes=active,
+        predictor_bytes=predictor_bytes,
+        chosen_counter=where.chosen[select],
+        active_counter=further,
+        trace=where.trace[select],
+    )
 
 
 def _choices(op: exec.ExpertLinear) -> int:
@@ -93,7 +231,7 @@ def rewind_limit(module: ModuleOp, positions: int) -> int | None:
 
 def logits_width(module: ModuleOp) -> int:
     """The size of the vocabulary that the program scores."""
-    for op in _program(module, "decode").body.block.ops:
+    for op in _program(module, DECODE).body.block.ops:
         if isinstance(op, exec.Buffer) and op.space == exec.SpaceAttr(exec.Space.OUTPUT):
             assert isinstance(op.result.type, MemRefType)
             return math.prod(op.result.type.get_shape())

@@ -17,16 +17,17 @@ from xdsl.dialects.builtin import DYNAMIC_INDEX, BFloat16Type, ModuleOp
 from xdsl.ir import Operation, SSAValue
 
 import sparsecomp
-from sparsecomp.dialects import exec
+from sparsecomp.dialects import exec, spz
 from sparsecomp.dialects.exec import Mode, Space, row_strides, shape_of
+from sparsecomp.runtime.artifact import ABI_VERSION, KV_COUNTER, TOKENS_COUNTER
 
+from .counters import DECODE, Counters, counters
 from .scalar import expression, number
 
-ABI_VERSION = 1
 HERE = Path(__file__).parent
 HEADERS = (
-    "simd", "act", "pool", "tile", "linear", "mlp", "attention", "norm", "rope", "embed", "reduce",
-    "fold",
+    "simd", "act", "pool", "tile", "linear", "sparse_linear", "select", "mlp", "attention", "norm",
+    "rope", "embed", "reduce", "fold",
 )  # fmt: skip
 """In the order of their includes."""
 FLOAT = 4
@@ -82,7 +83,9 @@ def emit(module: ModuleOp, title: str) -> str:
     env = environment()
     programs = [op for op in module.ops if isinstance(op, exec.Program)]
     slots = [op for op in module.ops if isinstance(op, exec.KVSlot)]
-    writers = [_Writer(program, slots, env) for program in programs]
+    counted = counters(module)
+    writers = [_Writer(program, slots, counted, env) for program in programs]
+    steps = next((w.steps for w in writers if w.counts), [])
     storages = [op for op in module.ops if isinstance(op, exec.Storage)]
     narrow = any(isinstance(op.element, BFloat16Type) for op in storages)
     return env.get_template("program.cpp.jinja").render(
@@ -104,9 +107,18 @@ def emit(module: ModuleOp, title: str) -> str:
             for s in slots
         ],
         programs=[
-            {"name": w.program.sym_name.data, "blocks": w.blocks, "by_rows": w.by_rows}
+            {
+                "name": w.program.sym_name.data,
+                "blocks": w.blocks,
+                "by_rows": w.by_rows,
+                "counts": w.counts,
+            }
             for w in writers
         ],
+        counters=counted.count,
+        tokens_counter=TOKENS_COUNTER,
+        trace_slots=counted.trace_slots,
+        steps=steps,
         abi_version=ABI_VERSION,
     )
 
@@ -119,10 +131,17 @@ class _Writer:
     """The body of one program."""
 
     def __init__(
-        self, program: exec.Program, slots: Sequence[exec.KVSlot], env: Environment
+        self,
+        program: exec.Program,
+        slots: Sequence[exec.KVSlot],
+        counted: Counters,
+        env: Environment,
     ) -> None:
         self.program = program
         self.slots = {_int(s.slot): s for s in slots}
+        self.counted = counted
+        self.counts = program.sym_name.data == DECODE
+        self.steps: list[str] = []  # kernel and module of each, where they are timed
         self.env = env
         self.blocks: list[Block] = []
         self.pointers: dict[SSAValue, Pointer] = {}
@@ -153,6 +172,10 @@ class _Writer:
                 self._lines(op, {})
             case exec.Kernel():
                 self._lines(op, CONTEXTS[type(op)](self, op))
+                if isinstance(op, exec.Select) and op in self.counted.chosen:
+                    self._note(op)
+        if self.counts and isinstance(op, exec.Kernel | exec.Barrier):
+            self._lap(op)
 
     def _lines(self, op: Operation, context: Mapping[str, Any]) -> None:
         name = op.name.removeprefix("exec.")
@@ -161,6 +184,18 @@ class _Writer:
         if not self.blocks or (comment and self.blocks[-1].comment != comment):
             self.blocks.append(Block(comment))
         self.blocks[-1].lines += text.rstrip("\n").split("\n")
+
+    def _note(self, op: exec.Select) -> None:
+        """Worker 0 counts what was chosen, and traces it; every worker has the same list."""
+        counter, trace = self.counted.chosen[op], self.counted.trace[op]
+        self.blocks[-1].lines.append(
+            f"if (worker == 0) note({self.pointers[op.out]}, count[{counter}], trace, {trace});"
+        )
+
+    def _lap(self, op: Operation) -> None:
+        """Times what came since the last one, for the profile."""
+        self.blocks[-1].lines.append(f"lap({len(self.steps)});")
+        self.steps.append(f"{op.name.removeprefix('exec.')} {self.blocks[-1].comment}")
 
     def _declare(self, op: exec.Buffer) -> None:
         shape = shape_of(op.result)
@@ -235,7 +270,8 @@ class _Writer:
         }
 
     def linear(self, op: exec.Linear) -> dict[str, Any]:
-        outputs, inputs = exec.find_storage(op, op.weight).dims
+        storage = exec.find_storage(op, op.weight)
+        outputs, inputs = storage.dims
         x, out = self.pointers[op.x], self.pointers[op.out]
         groups = math.prod(shape_of(op.x)[1:-1])
         by_rows = op.work_of.mode is Mode.ROWS
@@ -246,8 +282,10 @@ class _Writer:
             rows, x_ld, out_ld = self._rows(op.x), x.ld, out.ld
         return {
             "tiled": by_rows or groups > 1,
+            "by_columns": storage.layout.data is exec.Layout.COLUMNS,
             "element": "T",
             "inputs": inputs,
+            "outputs": outputs,
             "x": x,
             "x_ld": x_ld,
             "out": out,
@@ -256,6 +294,24 @@ class _Writer:
             "bias": self._named(op, "bias"),
             "rows": rows,
             "units": self._units(op, outputs),
+        }
+
+    def sparse_linear(self, op: exec.SparseLinear) -> dict[str, Any]:
+        outputs, inputs = exec.find_storage(op, op.weight).dims
+        by_inputs, blocks = op.side.data is spz.Side.INPUTS, _int(op.blocks)
+        size = (inputs if by_inputs else outputs) // blocks
+        return {
+            "by_inputs": by_inputs,
+            "inputs": inputs,
+            "outputs": outputs,
+            "blocks": blocks,
+            "size": size,
+            "x": self.pointers[op.x],
+            "list": self.pointers[op.list],
+            "out": self.pointers[op.out],
+            "weight": self._named(op, "weight"),
+            "bias": self._named(op, "bias"),
+            "units": self._units(op, size),
         }
 
     def mlp(self, op: exec.Mlp) -> dict[str, Any]:
@@ -274,6 +330,55 @@ class _Writer:
             "up_bias": self._named(op, "up_bias"),
             "rows": self._rows(op.x),
             "units": self._units(op, neurons),
+        }
+
+    def select(self, op: exec.Select) -> dict[str, Any]:
+        return {
+            "units": shape_of(op.x)[1],
+            "count": None if op.count is None else _int(op.count),
+            "group": None if op.group is None else _int(op.group),
+            "magnitude": "true" if op.magnitude is not None else "false",
+            "threshold": None if op.threshold is None else number(op.threshold.value.data),
+            "x": self.pointers[op.x],
+            "out": self.pointers[op.out],
+            "scales": self._named(op, "scales"),
+        }
+
+    def neurons(self, op: exec.Neurons) -> dict[str, Any]:
+        neurons, inputs, outputs = exec.find_storage(op, op.weights).dims
+        return {
+            "element": "T",
+            "act": str(op.act.data),
+            "gated": "true" if op.gated is not None else "false",
+            "gate_only": "true" if op.gate_only is not None else "false",
+            "inputs": inputs,
+            "outputs": outputs,
+            "x": self.pointers[op.x],
+            "out": self.pointers[op.out],
+            "weights": self._named(op, "weights"),
+            "gate_bias": self._named(op, "gate_bias"),
+            "up_bias": self._named(op, "up_bias"),
+            "units": self._units(op, neurons),
+        }
+
+    def sparse_mlp(self, op: exec.SparseMlp) -> dict[str, Any]:
+        _, inputs, outputs = exec.find_storage(op, op.weights).dims
+        known = "gate" if op.gate_known is not None else "value"
+        return {
+            "element": "T",
+            "act": str(op.act.data),
+            "gated": "true" if op.gated is not None else "false",
+            "known": "nothing" if op.values is None else known,
+            "inputs": inputs,
+            "outputs": outputs,
+            "x": self.pointers[op.x],
+            "list": self.pointers[op.list],
+            "counter": self.counted.further.get(op),
+            "values": "nullptr" if op.values is None else self.pointers[op.values],
+            "out": self.pointers[op.out],
+            "weights": self._named(op, "weights"),
+            "gate_bias": self._named(op, "gate_bias"),
+            "up_bias": self._named(op, "up_bias"),
         }
 
     def sum(self, op: exec.Sum) -> dict[str, Any]:
@@ -319,6 +424,7 @@ class _Writer:
             "heads": shape_of(op.q)[1],
             "slot": _int(op.slot),
             "q": self.pointers[op.q],
+            "list": None if op.list is None else self.pointers[op.list],
             "out": self.pointers[op.out],
             "out_size": math.prod(shape_of(op.out)[1:]),
             "window": _int(op.window),
@@ -327,6 +433,7 @@ class _Writer:
             "softcap": number(0.0 if op.softcap is None else op.softcap.value.data),
             "slopes": self._named(op, "slopes"),
             "sinks": self._named(op, "sinks"),
+            "counter": KV_COUNTER,
         } | self._kv(op)
 
     def _kv(self, op: exec.Append | exec.Attend) -> dict[str, int]:
@@ -339,6 +446,7 @@ class _Writer:
             "heads": heads,
             "value": value,
             "x": self._parts(op.x),
+            "list": None if op.list is None else self.pointers[op.list],
             "out": self.pointers[op.out],
             "sinks": self._named(op, "sinks"),
         }
@@ -449,7 +557,11 @@ CONTEXTS: dict[type[Operation], Callable[[_Writer, Any], dict[str, Any]]] = {
     exec.Ids: _Writer.ids,
     exec.Norm: _Writer.norm,
     exec.Linear: _Writer.linear,
+    exec.SparseLinear: _Writer.sparse_linear,
     exec.Mlp: _Writer.mlp,
+    exec.Select: _Writer.select,
+    exec.Neurons: _Writer.neurons,
+    exec.SparseMlp: _Writer.sparse_mlp,
     exec.Sum: _Writer.sum,
     exec.Rope: _Writer.rope,
     exec.Append: _Writer.append,

@@ -23,7 +23,9 @@ def storage_bytes(storage: exec.Storage, weights: Weights) -> memoryview:
     if storage.layout.data is exec.Layout.NEURON_MAJOR:
         packed = _neuron_major(storage, [weights(name) for name in names], element)
     else:
-        packed = weights(names[0]).to(element).contiguous()
+        weight = weights(names[0])
+        by_columns = storage.layout.data is exec.Layout.COLUMNS
+        packed = (weight.T if by_columns else weight).to(element).contiguous()
     data = packed.flatten().view(torch.uint8)
     if data.numel() != storage.bytes:
         raise SparsecompError(

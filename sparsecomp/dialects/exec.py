@@ -63,7 +63,7 @@ from xdsl.traits import (
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.str_enum import StrEnum
 
-from .spz import F64, I64, ActAttr, PairingAttr
+from .spz import F64, I64, ActAttr, PairingAttr, SideAttr
 
 LINE = 64
 """Bytes of a cache line: parts of a neuron start on one."""
@@ -77,6 +77,8 @@ class Layout(StrEnum):
 
     ROWS = auto()
     """One matrix, row by row, in the storage type."""
+    COLUMNS = auto()
+    """One matrix, column by column: its transpose row by row, in the storage type."""
     NEURON_MAJOR = auto()
     """The rows of (gate,) up and the columns of down that belong to one neuron, side by side."""
     FLOATS = auto()
@@ -114,6 +116,7 @@ class Part(StrEnum):
     EMBED = auto()
     ATTENTION = auto()
     MLP = auto()
+    PREDICTORS = auto()
     HEAD = auto()
     OTHER = auto()
 
@@ -154,6 +157,8 @@ class Mode(StrEnum):
     """Every worker does its own rows of the tile."""
     CONTEXT = auto()
     """Every worker does an equal share of the positions attended to."""
+    LIST = auto()
+    """Every worker does an equal share of a list made at run time."""
     ONE = auto()
     """Worker `bounds[0]` does all of it."""
 
@@ -208,7 +213,7 @@ class Storage(IRDLOperation):
     layout = prop_def(LayoutAttr)
     element = prop_def(TypeAttribute)
     shape = prop_def(DenseArrayBase)
-    """rows: (N, K). neuron_major: (neurons, inputs, outputs). floats: the tensor's own shape."""
+    """rows, columns: (N, K). neuron_major: (neurons, inputs, outputs). floats: the tensor's own."""
     of = prop_def(ArrayAttr[SymbolRefAttr])
     """The weights in it; neuron_major: (gate,) up, down."""
     offset = opt_prop_def(I64)
@@ -381,7 +386,10 @@ class Norm(Kernel):
 
 @irdl_op_definition
 class Linear(Kernel):
-    """out = x @ weight.T + bias; the units are the rows of the weight."""
+    """out = x @ weight.T + bias; the units are the rows of the weight.
+
+    The weight may be stored by columns, for another kernel's sake.
+    """
 
     name = "exec.linear"
     x = operand_def(MemRefType)
@@ -410,6 +418,102 @@ class Mlp(Kernel):
     act = prop_def(ActAttr)
     work = opt_prop_def(WorkAttr)
     assembly_format = "$x `,` $weights `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Select(Kernel):
+    """out = the list of the chosen units: how many, then their indices, ascending, as int32.
+
+    x (1, units) -> out (1, 1 + units). See spz.select for what is chosen.
+    """
+
+    name = "exec.select"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    threshold = opt_prop_def(F64)
+    count = opt_prop_def(I64)
+    group = opt_prop_def(I64)
+    magnitude = opt_prop_def(UnitAttr)
+    scales = opt_prop_def(FlatSymbolRefAttrConstr)
+    density = prop_def(F64)
+    part = prop_def(PartAttr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Neurons(Kernel):
+    """out = the values of an MLP's neurons, or with `gate_only` their gates' activations.
+
+    The units are the neurons.
+    """
+
+    name = "exec.neurons"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    weights = prop_def(FlatSymbolRefAttrConstr)
+    gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    gated = opt_prop_def(UnitAttr)
+    gate_only = opt_prop_def(UnitAttr)
+    act = prop_def(ActAttr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `,` $weights `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class SparseMlp(Kernel):
+    """out = the sum over the listed neurons, without the bias of down; each worker a part.
+
+    `values` are known: the neurons' values, or with `gate_known` their gates' activations. Without
+    them a neuron whose activation is 0 after its first product is not read further.
+    `density` is the expected share of neurons listed, `active` of those also read further.
+    """
+
+    name = "exec.sparse_mlp"
+    x = operand_def(MemRefType)
+    list = operand_def(MemRefType)
+    values = opt_operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    weights = prop_def(FlatSymbolRefAttrConstr)
+    gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    gated = opt_prop_def(UnitAttr)
+    gate_known = opt_prop_def(UnitAttr)
+    act = prop_def(ActAttr)
+    density = prop_def(F64)
+    active = prop_def(F64)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = (
+        "$x `,` $weights `of` $list `:` type($list) (`knowing` $values^ `:` type($values))? "
+        "`into` $out attr-dict `:` type($x) `,` type($out)"
+    )
+
+
+@irdl_op_definition
+class SparseLinear(Kernel):
+    """A linear over the listed blocks of one side of its weight.
+
+    Of outputs: out = the rows of the listed blocks, 0 elsewhere; the units are the rows within a
+    block. Of inputs: each worker leaves the sum over its columns within each listed block, without
+    bias; the weight is stored by columns and the units are the columns within a block.
+    """
+
+    name = "exec.sparse_linear"
+    x = operand_def(MemRefType)
+    list = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    weight = prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    side = prop_def(SideAttr)
+    blocks = prop_def(I64)
+    density = prop_def(F64)
+    part = prop_def(PartAttr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = (
+        "$x `,` $weight `of` $list `:` type($list) `into` $out attr-dict `:` type($x) `,` "
+        "type($out)"
+    )
 
 
 @irdl_op_definition
@@ -459,11 +563,13 @@ class Append(Kernel):
 class Attend(Kernel):
     """Attention of q over a slot of the cache.
 
-    In rows mode the result; in context mode each worker leaves a part, to be combined.
+    In rows mode the result; in context mode each worker leaves a part, to be combined. With a list
+    of heads, groups without a listed head are not read, and their parts are undefined.
     """
 
     name = "exec.attend"
     q = operand_def(MemRefType)
+    list = opt_operand_def(MemRefType)
     out = operand_def(MemRefType)
     slot = prop_def(I64)
     scale = prop_def(F64)
@@ -473,19 +579,25 @@ class Attend(Kernel):
     slopes = opt_prop_def(FlatSymbolRefAttrConstr)
     sinks = opt_prop_def(FlatSymbolRefAttrConstr)
     work = opt_prop_def(WorkAttr)
-    assembly_format = "$q `from` $slot `into` $out attr-dict `:` type($q) `,` type($out)"
+    assembly_format = (
+        "$q (`of` $list^ `:` type($list))? `from` $slot `into` $out attr-dict `:` type($q) `,` "
+        "type($out)"
+    )
 
 
 @irdl_op_definition
 class Combine(Kernel):
-    """out = the attention of all workers' parts."""
+    """out = the attention of all workers' parts; 0 for heads that a list leaves out."""
 
     name = "exec.combine"
     x = operand_def(MemRefType)
+    list = opt_operand_def(MemRefType)
     out = operand_def(MemRefType)
     sinks = opt_prop_def(FlatSymbolRefAttrConstr)
     work = opt_prop_def(WorkAttr)
-    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+    assembly_format = (
+        "$x (`of` $list^ `:` type($list))? `into` $out attr-dict `:` type($x) `,` type($out)"
+    )
 
 
 @irdl_op_definition
@@ -671,6 +783,10 @@ Exec = Dialect(
         Norm,
         Linear,
         Mlp,
+        Select,
+        Neurons,
+        SparseMlp,
+        SparseLinear,
         Sum,
         Rope,
         Append,

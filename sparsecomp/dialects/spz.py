@@ -8,6 +8,7 @@ spz op stays an ATen call on rows.
 
 from __future__ import annotations
 
+import dataclasses
 from enum import auto
 
 from xdsl.dialects.builtin import (
@@ -17,9 +18,11 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     TensorType,
+    UnitAttr,
 )
 from xdsl.dialects.utils import EnumAttribute
 from xdsl.ir import (
+    Data,
     Dialect,
     ParametrizedAttribute,
     SpacedOpaqueSyntaxAttribute,
@@ -31,14 +34,20 @@ from xdsl.irdl import (
     irdl_attr_definition,
     irdl_op_definition,
     operand_def,
+    opt_operand_def,
     opt_prop_def,
     prop_def,
     result_def,
     traits_def,
 )
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.str_enum import StrEnum
+
+from sparsecomp.errors import SparsecompError
+from sparsecomp.sparsity import KINDS, Choice, Exact, kind_of
 
 F64 = FloatAttr[Float64Type]
 I64 = IntegerAttr[IntegerType]
@@ -73,6 +82,56 @@ class ActAttr(EnumAttribute[Act], SpacedOpaqueSyntaxAttribute):
 @irdl_attr_definition
 class PairingAttr(EnumAttribute[Pairing], SpacedOpaqueSyntaxAttribute):
     name = "spz.pairing"
+
+
+class Side(StrEnum):
+    """Which side of a matrix a selection picks blocks of: rows (outputs) or columns (inputs)."""
+
+    OUTPUTS = auto()
+    INPUTS = auto()
+
+
+@irdl_attr_definition
+class SideAttr(EnumAttribute[Side], SpacedOpaqueSyntaxAttribute):
+    name = "spz.side"
+
+
+@irdl_attr_definition
+class SparsityAttr(Data[Choice]):
+    """How a block is made sparse: `#spz.sparsity<cutoff, of = neuron, threshold = 0.0, ...>`.
+
+    allocate-sparsity sets it as the attribute `sparsity` of an MLP or an attention.
+    """
+
+    name = "spz.sparsity"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Choice:
+        with parser.in_angle_brackets():
+            kind = KINDS[parser.parse_keyword_in(tuple(KINDS))]
+            types = {f.name: f.type for f in dataclasses.fields(kind)}
+            values: dict[str, object] = {}
+            while parser.parse_optional_punctuation(","):
+                name = parser.parse_keyword_in(tuple(types))
+                parser.parse_punctuation("=")
+                values[name] = _parse_field(parser, str(types[name]))
+            try:
+                return kind(**values)  # type: ignore[arg-type]
+            except (SparsecompError, TypeError) as error:
+                parser.raise_error(str(error))
+
+    def print_parameter(self, printer: Printer) -> None:
+        fields = dataclasses.asdict(self.data)
+        text = "".join(f", {name} = {value}" for name, value in fields.items())
+        with printer.in_angle_brackets():
+            printer.print_string(f"{kind_of(self.data)}{text}")
+
+
+def _parse_field(parser: AttrParser, type: str) -> object:
+    if type == "Exact":
+        return Exact(parser.parse_keyword_in(tuple(Exact)))
+    number = parser.parse_number()
+    return float(number) if type == "float" else number
 
 
 @irdl_attr_definition
@@ -179,6 +238,7 @@ class AttentionOp(SpzOp):
         cap(x) = softcap * tanh(x / softcap)
 
     A sink is a logit per head that takes its share of the softmax and adds nothing.
+    With a selection (T, H) a head that is not selected gives 0.
     """
 
 
@@ -190,6 +250,7 @@ class Attention(AttentionOp):
     q = operand_def(TensorType)
     k = operand_def(TensorType)
     v = operand_def(TensorType)
+    selection = opt_operand_def(TensorType)
     scale = prop_def(F64)
     window = opt_prop_def(I64)
     chunk = opt_prop_def(I64)
@@ -198,7 +259,8 @@ class Attention(AttentionOp):
     sinks = opt_prop_def(FlatSymbolRefAttrConstr)
     result = result_def(TensorType)
     assembly_format = (
-        "$q `,` $k `,` $v attr-dict `:` type($q) `,` type($k) `,` type($v) `->` type($result)"
+        "$q `,` $k `,` $v (`keeping` $selection^ `:` type($selection))? attr-dict `:` type($q) "
+        "`,` type($k) `,` type($v) `->` type($result)"
     )
 
     def verify_(self) -> None:
@@ -215,6 +277,7 @@ class CachedAttention(AttentionOp):
     v = operand_def(TensorType)
     positions = operand_def(TensorType)
     cache = operand_def(KVCacheType)
+    selection = opt_operand_def(TensorType)
     slot = prop_def(I64)
     scale = prop_def(F64)
     window = opt_prop_def(I64)
@@ -225,7 +288,8 @@ class CachedAttention(AttentionOp):
     result = result_def(TensorType)
     traits = traits_def()
     assembly_format = (
-        "$q `,` $k `,` $v `,` $positions `,` $cache attr-dict `:` type($q) `,` type($k) `,` "
+        "$q `,` $k `,` $v `,` $positions `,` $cache "
+        "(`keeping` $selection^ `:` type($selection))? attr-dict `:` type($q) `,` type($k) `,` "
         "type($v) `,` type($positions) `->` type($result)"
     )
 
@@ -243,25 +307,36 @@ def _verify_heads(*types: object) -> None:
 
 @irdl_op_definition
 class Mlp(SpzOp):
-    """`act(x @ up.T + up_bias) @ down.T + down_bias`; up (neurons, in), down (out, neurons)."""
+    """`act(x @ up.T + up_bias) @ down.T + down_bias`; up (neurons, in), down (out, neurons).
+
+    With a selection (T, neurons) a neuron that is not selected counts as 0.
+    """
 
     name = "spz.mlp"
     x = operand_def(TensorType)
+    selection = opt_operand_def(TensorType)
     up = prop_def(FlatSymbolRefAttrConstr)
     down = prop_def(FlatSymbolRefAttrConstr)
     up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
     down_bias = opt_prop_def(FlatSymbolRefAttrConstr)
     act = prop_def(ActAttr)
     result = result_def(TensorType)
-    assembly_format = "$x `,` $up `,` $down attr-dict `:` type($x) `->` type($result)"
+    assembly_format = (
+        "$x `,` $up `,` $down (`keeping` $selection^ `:` type($selection))? attr-dict `:` "
+        "type($x) `->` type($result)"
+    )
 
 
 @irdl_op_definition
 class GatedMlp(SpzOp):
-    """`(act(x @ gate.T + gate_bias) * (x @ up.T + up_bias)) @ down.T + down_bias`."""
+    """`(act(x @ gate.T + gate_bias) * (x @ up.T + up_bias)) @ down.T + down_bias`.
+
+    With a selection (T, neurons) a neuron that is not selected counts as 0.
+    """
 
     name = "spz.gated_mlp"
     x = operand_def(TensorType)
+    selection = opt_operand_def(TensorType)
     gate = prop_def(FlatSymbolRefAttrConstr)
     up = prop_def(FlatSymbolRefAttrConstr)
     down = prop_def(FlatSymbolRefAttrConstr)
@@ -270,7 +345,136 @@ class GatedMlp(SpzOp):
     down_bias = opt_prop_def(FlatSymbolRefAttrConstr)
     act = prop_def(ActAttr)
     result = result_def(TensorType)
-    assembly_format = "$x `,` $gate `,` $up `,` $down attr-dict `:` type($x) `->` type($result)"
+    assembly_format = (
+        "$x `,` $gate `,` $up `,` $down (`keeping` $selection^ `:` type($selection))? attr-dict "
+        "`:` type($x) `->` type($result)"
+    )
+
+
+# ---- sparsity: what is chosen, and what then reads the chosen alone ----
+
+
+@irdl_op_definition
+class Predict(SpzOp):
+    """Scores of units (neurons, heads) from a low-rank product: `(x @ down.T) @ up.T + bias`.
+
+    x (T, in), down (rank, in), up (units, rank), bias (units,) -> (T, units). `lookahead` says how
+    many blocks earlier x was a block's input (Deja Vu, section 4.3).
+    """
+
+    name = "spz.predict"
+    x = operand_def(TensorType)
+    down = prop_def(FlatSymbolRefAttrConstr)
+    up = prop_def(FlatSymbolRefAttrConstr)
+    bias = prop_def(FlatSymbolRefAttrConstr)
+    lookahead = prop_def(I64)
+    result = result_def(TensorType)
+    assembly_format = "$x `,` $down `,` $up `,` $bias attr-dict `:` type($x) `->` type($result)"
+
+
+@irdl_op_definition
+class Neurons(SpzOp):
+    """What the neurons of an MLP give, exactly: (T, in) -> (T, neurons).
+
+    `act(x @ up.T + up_bias)`; with a gate `act(x @ gate.T + gate_bias) * (x @ up.T + up_bias)`, or
+    without `up` the gate's activation alone.
+    """
+
+    name = "spz.neurons"
+    x = operand_def(TensorType)
+    gate = opt_prop_def(FlatSymbolRefAttrConstr)
+    up = opt_prop_def(FlatSymbolRefAttrConstr)
+    gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    act = prop_def(ActAttr)
+    result = result_def(TensorType)
+    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+
+    def verify_(self) -> None:
+        if self.gate is None and self.up is None:
+            raise VerifyException("neurons have a gate, an up matrix, or both")
+
+
+@irdl_op_definition
+class Select(SpzOp):
+    """Which units are chosen: scores (T, units) -> (T, units) i1.
+
+    Those above `threshold`; or, with a `group`, the `count` largest of each `group` units in order
+    (of equal ones the first). `magnitude` takes scores without their sign, `scales` (units,)
+    multiplies them. `density` is the expected share of chosen units, `active` of those that are
+    not 0 besides.
+    """
+
+    name = "spz.select"
+    scores = operand_def(TensorType)
+    threshold = opt_prop_def(F64)
+    count = opt_prop_def(I64)
+    group = opt_prop_def(I64)
+    magnitude = opt_prop_def(UnitAttr)
+    scales = opt_prop_def(FlatSymbolRefAttrConstr)
+    density = prop_def(F64)
+    active = prop_def(F64)
+    result = result_def(TensorType)
+    assembly_format = "$scores attr-dict `:` type($scores) `->` type($result)"
+
+    def verify_(self) -> None:
+        if (self.threshold is None) == (self.group is None) or (
+            (self.count is None) != (self.group is None)
+        ):
+            raise VerifyException("select has a threshold, or a count and a group")
+
+
+@irdl_op_definition
+class SparseMlp(SpzOp):
+    """An MLP that reads the selected neurons alone: what the mlp `keeping` the selection computes.
+
+    `values` (T, neurons) is what of them is known: the neurons' values (then only down is read),
+    or, with `gate_known`, the gates' activations (then up and down are read).
+    `density` and `active` are those of the selection: of the chosen neurons those that are 0 after
+    their first product are not read further.
+    """
+
+    name = "spz.sparse_mlp"
+    x = operand_def(TensorType)
+    selection = operand_def(TensorType)
+    values = opt_operand_def(TensorType)
+    gate = opt_prop_def(FlatSymbolRefAttrConstr)
+    up = prop_def(FlatSymbolRefAttrConstr)
+    down = prop_def(FlatSymbolRefAttrConstr)
+    gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    down_bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    act = prop_def(ActAttr)
+    gate_known = opt_prop_def(UnitAttr)
+    density = prop_def(F64)
+    active = prop_def(F64)
+    result = result_def(TensorType)
+    assembly_format = (
+        "$x `,` $selection (`knowing` $values^ `:` type($values))? attr-dict `:` type($x) `,` "
+        "type($selection) `->` type($result)"
+    )
+
+
+@irdl_op_definition
+class SparseLinear(SpzOp):
+    """A linear of which only the selected blocks of one side are read.
+
+    The selection (T, B) cuts the outputs or the inputs into B equal blocks. Of outputs: a block
+    that is not selected is 0, without bias. Of inputs: a block that is not selected counts as 0.
+    """
+
+    name = "spz.sparse_linear"
+    x = operand_def(TensorType)
+    selection = operand_def(TensorType)
+    weight = prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    side = prop_def(SideAttr)
+    density = prop_def(F64)
+    result = result_def(TensorType)
+    assembly_format = (
+        "$x `,` $selection `,` $weight (`,` $bias^)? attr-dict `:` type($x) `,` type($selection) "
+        "`->` type($result)"
+    )
 
 
 @irdl_op_definition
@@ -318,6 +522,11 @@ Spz = Dialect(
         GatedMlp,
         ExpertLinear,
         Last,
+        Predict,
+        Neurons,
+        Select,
+        SparseMlp,
+        SparseLinear,
     ],
-    [ActAttr, PairingAttr, KVCacheType],
+    [ActAttr, PairingAttr, SideAttr, SparsityAttr, KVCacheType],
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from sparsecomp.evaluate.bootstrap import Bootstrap, Estimate, exp_mean, mean, quantile
 from sparsecomp.evaluate.logits import LogitSource, Window
-from sparsecomp.evaluate.scores import score
+from sparsecomp.evaluate.scores import Floats, score
 from sparsecomp.observer import Observer, SilentObserver
 
 BLOCK = 32
@@ -68,6 +68,12 @@ def quality(
         windows=len(windows),
         seconds=seconds,
     )
+
+
+def ratio(cost: Floats, reference_cost: Floats, windows: Sequence[Window]) -> Estimate:
+    """Perplexity over that of the reference, from both models' costs (n,) of the same tokens."""
+    blocks = _blocks([len(window.targets) for window in windows])
+    return Bootstrap(blocks).estimate(exp_mean(cost - reference_cost))
 
 
 def _blocks(lengths: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -49,6 +49,19 @@ def score(
     return scores
 
 
+def costs(source: LogitSource, windows: Sequence[Window], observer: Observer) -> Floats:
+    """What each scored token of the windows costs a model, in nats, (n,).
+
+    Raises SparsecompError when logits are not finite.
+    """
+    found = [np.empty(0)]
+    for number, window in enumerate(windows, start=1):
+        rows = zip(source.logits(window), window.targets, strict=True)
+        found.append(np.array([-_log_softmax(row, source)[target] for row, target in rows]))
+        observer.progress(number, len(windows))
+    return np.concatenate(found)
+
+
 def _score_window(artifact: LogitSource, reference: LogitSource, window: Window) -> Scores:
     count = len(window.targets)
     costs, reference_costs, kl = np.empty(count), np.empty(count), np.empty(count)

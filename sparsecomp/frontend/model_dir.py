@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,6 +77,15 @@ class ModelDir:
             tensors=_tensors(path),
             tokenizer_files=tuple(path / f for f in TOKENIZER_FILES if (path / f).is_file()),
         )
+
+    def identity(self) -> str:
+        """A hash of the config and of the checkpoint's files as they lie there (path, size and
+        time): other files have another one."""
+        digest = hashlib.sha256((self.path / CONFIG).read_bytes())
+        for file in sorted({header.file for header in self.tensors.values()}):
+            facts = file.stat()
+            digest.update(f"{file.resolve()} {facts.st_size} {facts.st_mtime_ns}".encode())
+        return digest.hexdigest()
 
 
 def _download(hub_id: str) -> Path:

@@ -15,6 +15,7 @@ from xdsl.ir import Operation, SSAValue
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.options import Dtype
+from sparsecomp.sparsity import Plan
 
 Weights = Callable[[str], torch.Tensor]
 
@@ -43,6 +44,8 @@ class PassContext:
     """Positions compiled for: the context of the artifact."""
     workers: int = 1
     dtype: Dtype = Dtype.F32
+    plan: Plan | None = None
+    """What may be made sparse; None: nothing."""
 
 
 class PassError(SparsecompError):

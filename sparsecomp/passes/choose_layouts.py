@@ -1,12 +1,13 @@
 """choose-layouts: how each weight will lie in memory, decided by what reads it.
 
-A matrix read by a linear lies row by row. The matrices of an MLP lie neuron by neuron, so that a
+A matrix read by a linear lies row by row; column by column when
+some linear reads selected columns of it. The matrices of an MLP lie neuron by neuron, so that a
 neuron that is skipped is bytes never read. All else (norms, biases, tables) is f32 in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from xdsl.builder import Builder
 from xdsl.dialects.builtin import (
@@ -42,7 +43,7 @@ def symbols(op: Operation, *names: str) -> tuple[str, ...]:
     return tuple(symbol.string_value() for symbol in found if isinstance(symbol, SymbolRefAttr))
 
 
-def mlp_need(op: spz.Mlp | spz.GatedMlp) -> Need:
+def mlp_need(op: spz.Mlp | spz.GatedMlp | spz.SparseMlp) -> Need:
     return exec.Layout.NEURON_MAJOR, symbols(op, "gate", "up", "down")
 
 
@@ -53,17 +54,38 @@ def table_need(op: spz.Embed) -> Need:
     return layout, symbols(op, "table")
 
 
-def _needs(op: Operation) -> Iterator[Need]:
+def _reads_columns(op: Operation) -> bool:
+    """Whether an op reads selected columns of its weight."""
+    return isinstance(op, spz.SparseLinear) and op.side.data is spz.Side.INPUTS
+
+
+def matrix_need(op: Operation, by_columns: Container[str]) -> Need:
+    """A linear that reads all of a weight takes it as the one that reads some columns needs it."""
+    (weight,) = symbols(op, "weight")
+    whole = isinstance(op, spz.Linear)
+    columns = _reads_columns(op) or (whole and weight in by_columns)
+    return exec.Layout.COLUMNS if columns else exec.Layout.ROWS, (weight,)
+
+
+def _needs(op: Operation, by_columns: Container[str]) -> Iterator[Need]:
     floats: tuple[str, ...] = ()
     match op:
         case spz.Embed():
             yield table_need(op)
-        case spz.Linear() | spz.LmHead() | spz.ExpertLinear():
-            yield exec.Layout.ROWS, symbols(op, "weight")
+        case spz.Linear() | spz.SparseLinear() | spz.LmHead() | spz.ExpertLinear():
+            yield matrix_need(op, by_columns)
             floats = symbols(op, "bias")
-        case spz.Mlp() | spz.GatedMlp():
+        case spz.Mlp() | spz.GatedMlp() | spz.SparseMlp():
             yield mlp_need(op)
             floats = symbols(op, "gate_bias", "up_bias", "down_bias")
+        case spz.Predict():
+            for name in ("down", "up"):
+                yield exec.Layout.ROWS, symbols(op, name)
+            floats = symbols(op, "bias")
+        case spz.Neurons():  # its matrices lie where the MLP of the same neurons has them
+            floats = symbols(op, "gate_bias", "up_bias")
+        case spz.Select():
+            floats = symbols(op, "scales")
         case spz.RmsNorm() | spz.LayerNorm():
             floats = symbols(op, "weight", "bias")
         case spz.Rope():
@@ -88,6 +110,21 @@ class Storages:
 
     def name(self, need: Need) -> str:
         return self._names[need]
+
+    @property
+    def by_columns(self) -> set[str]:
+        """The weights that lie column by column."""
+        return {names[0] for layout, names in self._names if layout is exec.Layout.COLUMNS}
+
+    def neurons(self, op: spz.Neurons) -> Need | None:
+        """Where an MLP has the matrices of these neurons, neuron by neuron; None: no MLP has."""
+        matrices = symbols(op, "gate", "up")
+        parts = 2 if op.gate is None else 3
+        for layout, weights in self._names:
+            of_these = weights[: len(matrices)] == matrices and len(weights) == parts
+            if layout is exec.Layout.NEURON_MAJOR and of_these:
+                return layout, weights
+        return None
 
     def __contains__(self, need: Need) -> bool:
         return need in self._names
@@ -124,12 +161,19 @@ class ChooseLayouts(Pass):
             for op in module.ops
             if isinstance(op, aten.Weight | aten.Derived)
         }
+        by_columns = {
+            name
+            for func in functions(module)
+            for op in func.body.block.ops
+            if _reads_columns(op)
+            for name in symbols(op, "weight")
+        }
         taken: set[str] = set()
         first = next(functions(module))
         builder = Builder(InsertPoint.before(first))
         for func in functions(module):
             for op in func.body.block.ops:
-                for need in _needs(op):
+                for need in _needs(op, by_columns):
                     if need in storages:
                         continue
                     name = _name(need, op)

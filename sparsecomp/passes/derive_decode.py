@@ -43,13 +43,14 @@ def _with_cache(forward: FuncOp, name: str, rows: int) -> FuncOp:
     slot = 0
     for op in forward.body.block.ops:
         if isinstance(op, spz.Attention):
-            new: Operation = spz.CachedAttention.create(
+            cached = spz.CachedAttention.create(
                 operands=[*(mapping[o] for o in op.operands), block.args[1], block.args[2]],
                 properties=dict(op.properties) | {"slot": IntegerAttr(slot, i64)},
                 attributes=dict(op.attributes),
                 result_types=[op.result.type],
             )
-            new = clone_with_rows(new, {}, rows)
+            new = clone_with_rows(cached, {}, rows)
+            cached.erase()
             slot += 1
         else:
             new = clone_with_rows(op, mapping, rows)

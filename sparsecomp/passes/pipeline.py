@@ -11,6 +11,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from sparsecomp.errors import SparsecompError
 
+from .allocate_sparsity import AllocateSparsity
 from .base import Pass, PassContext
 from .canonicalize import Canonicalize
 from .choose_layouts import ChooseLayouts
@@ -19,6 +20,9 @@ from .fold_positions import FoldPositions
 from .fold_weights import FoldWeights
 from .fuse_maps import FuseMaps
 from .fuse_residual import FuseResidual
+from .fuse_sparse_attention import FuseSparseAttention
+from .fuse_sparse_mlp import FuseSparseMlp
+from .insert_predictors import InsertPredictors
 from .plan_memory import PlanMemory
 from .raise_attention import RaiseAttention
 from .raise_experts import RaiseExperts
@@ -41,7 +45,7 @@ class Step:
     run: Pass
 
 
-PIPELINE: tuple[Step, ...] = (
+RAISING: tuple[Step, ...] = (
     # The exported graph, said in fewer words.
     Step("aten", Canonicalize()),
     Step("aten", FoldWeights()),
@@ -60,8 +64,17 @@ PIPELINE: tuple[Step, ...] = (
     Step("spz", RaiseNorm()),
     Step("spz", RaiseMlp()),
     Step("spz", RaiseHead()),
+)
+"""From the exported graph to the model over a whole sequence, which calibration runs."""
+
+LOWERING: tuple[Step, ...] = (
     # One sequence becomes a prompt and one token after another.
     Step("spz", DeriveDecode()),
+    # What a token need not read: chosen, predicted, and left out.
+    Step("spz", AllocateSparsity()),
+    Step("spz", InsertPredictors()),
+    Step("spz", FuseSparseMlp()),
+    Step("spz", FuseSparseAttention()),
     # A program for this machine.
     Step("spz", ChooseLayouts()),
     Step("exec", SelectKernels()),
@@ -70,6 +83,9 @@ PIPELINE: tuple[Step, ...] = (
     Step("exec", ScheduleWorkers()),
     Step("exec", PlanMemory()),
 )
+"""From the model to a scheduled program."""
+
+PIPELINE = RAISING + LOWERING
 
 PASSES: dict[str, Pass] = {step.run.name: step.run for step in PIPELINE}
 
@@ -92,11 +108,12 @@ def run_pipeline(
     stop_after: str | None = None,
     steps: Sequence[Step] = PIPELINE,
 ) -> None:
-    """Run the steps in order, verifying after each.
+    """Run the steps, PIPELINE or a part of it, in order, verifying after each.
 
     Raises SparsecompError naming the pass, the op and the model's module when a pass cannot go on.
     """
-    for number, step in enumerate(steps, start=1):
+    for step in steps:
+        number = 1 + PIPELINE.index(step)
         watch(Event(number, step, module, None))
         start = time.perf_counter()
         run_pass(step.run, module, ctx)

@@ -206,7 +206,7 @@ class RaiseAttention(Pass):
         if scores.sinks is not None:
             properties["sinks"] = _sinks(scores.sinks, shape_of(q)[1], op)
         attention = spz.Attention.build(
-            operands=[q, k, v],
+            operands=[q, k, v, None],
             properties=properties,
             attributes=from_module(path),
             result_types=[TensorType(f32, [DYNAMIC_INDEX, shape_of(q)[1], shape_of(v)[2]])],

@@ -15,7 +15,7 @@ from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, ModuleOp, i64
 from xdsl.ir import Operation
 from xdsl.rewriter import InsertPoint
 
-from sparsecomp.dialects import exec
+from sparsecomp.dialects import exec, spz
 from sparsecomp.dialects.exec import Mode, Space, SpaceAttr, WorkAttr, buffer_of, shape_of
 
 from .base import Form, Pass, PassContext, PassError
@@ -25,6 +25,8 @@ FLOATS_PER_LINE = 16
 """Split results at cache lines, so that no two workers write one."""
 NEURONS_PER_BLOCK = 4
 """Neurons that the MLP kernel takes at once."""
+ROWS_AT_ONCE = 4
+"""Rows, or columns, that a linear kernel takes at once."""
 SMALL_LINEAR = 16 * 1024
 """Weights of a linear that each worker reads whole rather than wait for the others."""
 LARGE_MAP = 8 * 1024
@@ -69,10 +71,19 @@ class Scheduler:
                 return WorkAttr.of(Mode.CONTEXT), Space.PARTS
             case exec.Mlp():
                 return self._split(self._storage(op).dims[0], NEURONS_PER_BLOCK), Space.PARTS
+            case exec.SparseMlp():
+                return WorkAttr.of(Mode.LIST), Space.PARTS
+            case exec.Neurons():
+                return self._split(self._storage(op).dims[0], FLOATS_PER_LINE), Space.SHARED
             case exec.Linear():
                 outputs, inputs = self._storage(op).dims
                 if outputs * inputs > SMALL_LINEAR or self._is_output(op):
                     return self._split(outputs, FLOATS_PER_LINE), Space.SHARED
+            case exec.SparseLinear():
+                outputs, inputs = self._storage(op).dims
+                if op.side.data is spz.Side.INPUTS:
+                    return self._within(inputs // op.blocks.value.data), Space.PARTS
+                return self._within(outputs // op.blocks.value.data), Space.SHARED
             case exec.ExpertLinear():
                 outputs = self._storage(op).dims[1]
                 return self._split(outputs, FLOATS_PER_LINE), Space.SHARED
@@ -86,8 +97,17 @@ class Scheduler:
     def _split(self, units: int, grain: int) -> WorkAttr:
         return WorkAttr.of(Mode.SPLIT, even_bounds(units, self.workers, grain))
 
-    def _storage(self, op: exec.Linear | exec.ExpertLinear | exec.Mlp) -> exec.Storage:
-        return exec.find_storage(op, op.weights if isinstance(op, exec.Mlp) else op.weight)
+    def _within(self, size: int) -> WorkAttr:
+        """A share of every block, so that work is even whichever blocks are listed."""
+        lines = size >= FLOATS_PER_LINE * self.workers
+        return self._split(size, FLOATS_PER_LINE if lines else ROWS_AT_ONCE)
+
+    def _storage(
+        self,
+        op: exec.Linear | exec.SparseLinear | exec.ExpertLinear | exec.Mlp | exec.Neurons,
+    ) -> exec.Storage:
+        symbol = op.weights if isinstance(op, exec.Mlp | exec.Neurons) else op.weight
+        return exec.find_storage(op, symbol)
 
     def _is_output(self, op: exec.Kernel) -> bool:
         buffer = buffer_of(op.output) if op.output is not None else None

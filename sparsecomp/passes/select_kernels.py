@@ -37,7 +37,7 @@ from sparsecomp.dialects.exec import row_strides
 from .base import Form, Pass, PassContext, PassError, function, functions, module_path
 from .build import shape_of, tensor_type
 from .canonicalize import CASTS
-from .choose_layouts import Need, Storages, mlp_need, symbols, table_need
+from .choose_layouts import Need, Storages, matrix_need, mlp_need, symbols, table_need
 
 ROWS_PER_WORKER = 64
 """Rows of a prompt that a worker takes at once: a panel of weights is widened once for them."""
@@ -190,6 +190,9 @@ class Lowering:
     def _storage(self, need: Need) -> SymbolRefAttr:
         return SymbolRefAttr(self.storages.name(need))
 
+    def _matrix(self, op: spz.Linear | spz.LmHead | spz.SparseLinear) -> SymbolRefAttr:
+        return self._storage(matrix_need(op, self.storages.by_columns))
+
     def _floats(self, op: Operation, name: str) -> SymbolRefAttr | None:
         """The storage of an op's weight that is f32 in order."""
         found = symbols(op, name)
@@ -209,8 +212,18 @@ class Lowering:
                 self._norm(op)
             case spz.Linear() | spz.LmHead():
                 self._linear(op)
-            case spz.Mlp() | spz.GatedMlp():
+            case spz.SparseLinear():
+                self._sparse_linear(op)
+            case spz.Mlp() | spz.GatedMlp() if op.selection is None:
                 self._mlp(op)
+            case spz.Predict():
+                self._predict(op)
+            case spz.Neurons():
+                self._neurons(op)
+            case spz.Select():
+                self._select(op)
+            case spz.SparseMlp():
+                self._sparse_mlp(op)
             case spz.Rope():
                 properties = {k: op.properties[k] for k in ("rotary", "pairing")}
                 tables = {k: self._floats(op, k) for k in ("cos", "sin")}
@@ -280,11 +293,31 @@ class Lowering:
             exec.Linear,
             [x, self._result(op.result).value],
             {
-                "weight": self._storage((exec.Layout.ROWS, symbols(op, "weight"))),
+                "weight": self._matrix(op),
                 "bias": self._floats(op, "bias"),
                 "part": exec.PartAttr(_part(op)),
             },
         )
+
+    def _sparse_linear(self, op: spz.SparseLinear) -> None:
+        x, chosen = self._one_row(op), self._dense(op.selection)
+        out, bias = self._result(op.result), self._floats(op, "bias")
+        inputs = op.side.data is spz.Side.INPUTS
+        parts = self._buffer(out.shape) if inputs else out
+        self._kernel(
+            exec.SparseLinear,
+            [x, chosen, parts.value],
+            {
+                "weight": self._matrix(op),
+                "bias": None if inputs else bias,
+                "side": op.side,
+                "blocks": IntegerAttr(shape_of(op.selection)[1], i64),
+                "density": op.density,
+                "part": exec.PartAttr(_part(op)),
+            },
+        )
+        if inputs:
+            self._kernel(exec.Sum, [parts.value, out.value], {"bias": bias})
 
     def _mlp(self, op: spz.Mlp | spz.GatedMlp) -> None:
         if len(shape_of(op.x)) != 2:
@@ -305,6 +338,72 @@ class Lowering:
         out = self._result(op.result)
         self._kernel(exec.Sum, [parts.value, out.value], {"bias": self._floats(op, "down_bias")})
 
+    # Sparsity is for the decode step: a list is made for one row.
+
+    def _one_row(self, op: Operation) -> SSAValue:
+        """The first operand of an op that must have one row."""
+        if len(shape_of(op.operands[0])) != 2 or shape_of(op.operands[0])[0] != 1:
+            raise PassError(op, "works on other than one row, which has no native kernel")
+        return self._dense(op.operands[0])
+
+    def _predict(self, op: spz.Predict) -> None:
+        x = self._one_row(op)
+        down, up = (self._storage((exec.Layout.ROWS, symbols(op, n))) for n in ("down", "up"))
+        part = exec.PartAttr(exec.Part.PREDICTORS)
+        rank = self._buffer((1, exec.find_storage(self.func, down).dims[0]))
+        self._kernel(exec.Linear, [x, rank.value], {"weight": down, "part": part})
+        self._kernel(
+            exec.Linear,
+            [rank.value, self._result(op.result).value],
+            {"weight": up, "bias": self._floats(op, "bias"), "part": part},
+        )
+
+    def _neurons(self, op: spz.Neurons) -> None:
+        need = self.storages.neurons(op)
+        if need is None:
+            raise PassError(op, "reads weights that are not those of an MLP's neurons")
+        x = self._one_row(op)
+        self._kernel(
+            exec.Neurons,
+            [x, self._result(op.result).value],
+            {
+                "weights": self._storage(need),
+                "gate_bias": self._floats(op, "gate_bias"),
+                "up_bias": self._floats(op, "up_bias"),
+                "gated": None if op.gate is None else UnitAttr(),
+                "gate_only": UnitAttr() if op.up is None else None,
+                "act": op.act,
+            },
+        )
+
+    def _select(self, op: spz.Select) -> None:
+        scores = self._one_row(op)
+        exact = isinstance(op.scores.owner, spz.Neurons)
+        names = ("threshold", "count", "group", "magnitude", "density")
+        how: dict[str, Attribute | None] = {name: op.properties.get(name) for name in names}
+        how["scales"] = self._floats(op, "scales")
+        how["part"] = exec.PartAttr(exec.Part.MLP if exact else exec.Part.PREDICTORS)
+        units = shape_of(op.result)[1]
+        self.slots[op.result] = self._buffer((1, 1 + units), op.result.name_hint)
+        self._kernel(exec.Select, [scores, self.slots[op.result].value], how)
+
+    def _sparse_mlp(self, op: spz.SparseMlp) -> None:
+        x, chosen = self._one_row(op), self._dense(op.selection)
+        known = [] if op.values is None else [self._dense(op.values)]
+        parts = self._buffer(shape_of(op.result))
+        names = ("gate_known", "act", "density", "active")
+        how: dict[str, Attribute | None] = {name: op.properties.get(name) for name in names}
+        how["weights"] = self._storage(mlp_need(op))
+        how["gated"] = None if op.gate is None else UnitAttr()
+        # What is known is not computed, so neither is a bias added.
+        if op.values is None:
+            how["gate_bias"] = self._floats(op, "gate_bias")
+        if op.values is None or op.gate_known is not None:
+            how["up_bias"] = self._floats(op, "up_bias")
+        self._kernel(exec.SparseMlp, [x, chosen, *known, parts.value], how)
+        out = self._result(op.result)
+        self._kernel(exec.Sum, [parts.value, out.value], {"bias": self._floats(op, "down_bias")})
+
     def _attention(self, op: spz.CachedAttention) -> None:
         q, k, v = (self._dense(x) for x in (op.q, op.k, op.v))
         self._kernel(exec.Append, [k, v], {"slot": op.slot})
@@ -316,12 +415,15 @@ class Lowering:
         how["slopes"] = self._floats(op, "slopes")
         sinks: dict[str, Attribute | None] = {"sinks": self._floats(op, "sinks")}
         if shape[0] == DYNAMIC_INDEX:
+            if op.selection is not None:
+                raise PassError(op, "of many rows with a selection has no native kernel")
             self._kernel(exec.Attend, [q, self._result(op.result).value], how | sinks)
             return
         head = math.ceil(shape[2] / exec.PART_ALIGN) * exec.PART_ALIGN + exec.PART_ALIGN
         parts = self._buffer((1, shape[1], head))
-        self._kernel(exec.Attend, [q, parts.value], how)
-        self._kernel(exec.Combine, [parts.value, self._result(op.result).value], sinks)
+        kept = [] if op.selection is None else [self._dense(op.selection)]
+        self._kernel(exec.Attend, [q, *kept, parts.value], how)
+        self._kernel(exec.Combine, [parts.value, *kept, self._result(op.result).value], sinks)
 
     def _move(self, op: aten.AtenOp) -> None:
         source = self._slot(op.operands[0])
@@ -459,7 +561,7 @@ def _index(ids: SSAValue) -> exec.Index:
     return (exec.Index.TOKENS, exec.Index.POSITIONS)[ids.index]  # type: ignore[attr-defined]
 
 
-def _part(op: spz.Linear | spz.LmHead) -> exec.Part:
+def _part(op: spz.Linear | spz.LmHead | spz.SparseLinear) -> exec.Part:
     """What the bytes of a linear count as: it feeds attention, or is fed by it, or neither."""
     if isinstance(op, spz.LmHead):
         return exec.Part.HEAD
@@ -469,7 +571,14 @@ def _part(op: spz.Linear | spz.LmHead) -> exec.Part:
         if isinstance(user, spz.CachedAttention):
             return exec.Part.ATTENTION
         if user not in seen and not isinstance(
-            user, spz.Linear | spz.Mlp | spz.GatedMlp | aten.Add
+            user,
+            spz.Linear
+            | spz.SparseLinear
+            | spz.Predict
+            | spz.Mlp
+            | spz.GatedMlp
+            | spz.SparseMlp
+            | aten.Add,
         ):
             seen.add(user)
             stack += [use.operation for r in user.results for use in r.uses]

@@ -27,6 +27,8 @@ from .spz import run as run_spz
 Weights = Callable[[str], torch.Tensor]
 """A weight's value (float32) by its name in the checkpoint."""
 
+Watch = Callable[[SSAValue, torch.Tensor], None]
+
 _FLOATS: dict[type[Attribute], torch.dtype] = {
     Float32Type: torch.float32,
     Float64Type: torch.float64,
@@ -95,7 +97,7 @@ def evaluate(
     if positions is not None and positions.shape != (length,):
         raise ValueError(f"positions has shape {tuple(positions.shape)}, expected ({length},)")
     scope = Scope(length, weights, derived or Derived(length), positions)
-    return execute(_needed(values, bindings), values, bindings, scope)
+    return execute(needed(values, bindings), values, bindings, scope)
 
 
 def execute(
@@ -103,13 +105,20 @@ def execute(
     values: Sequence[SSAValue],
     bindings: Mapping[SSAValue, Any],
     scope: Scope,
+    watch: Watch | None = None,
 ) -> list[torch.Tensor]:
-    """Run `ops` in order, freeing each value after its last use; the values of `values`."""
+    """Run `ops` in order, freeing each value after its last use; the values of `values`.
+
+    `watch` sees the results of every op, as soon as they are there.
+    """
     uses = Counter(operand for op in ops for operand in op.operands)
     uses.update(values)
     known = dict(bindings)
     for op in ops:
         results = _run(op, known, scope)
+        if watch is not None:
+            for result, tensor in zip(op.results, results, strict=True):
+                watch(result, tensor)
         known.update((r, t) for r, t in zip(op.results, results, strict=True) if r in uses)
         for operand in op.operands:
             uses[operand] -= 1
@@ -118,7 +127,7 @@ def execute(
     return [known[value] for value in values]
 
 
-def _needed(values: Iterable[SSAValue], bindings: Mapping[SSAValue, Any]) -> list[Operation]:
+def needed(values: Iterable[SSAValue], bindings: Mapping[SSAValue, Any]) -> list[Operation]:
     """The ops that `values` depend on, operands first."""
     order: dict[Operation, None] = {}
     stack = [(value, False) for value in reversed(list(values))]
@@ -141,12 +150,12 @@ def _run(op: Operation, known: Mapping[SSAValue, Any], scope: Scope) -> Sequence
     try:
         match op:
             case aten.Get():
-                return (_weight(op, op.weight.string_value(), scope),)
+                return (weight_of(op, op.weight.string_value(), scope),)
             case aten.AtenOp():
                 return call_aten(op, known, scope)
             case spz.SpzOp():
                 operands = [known[operand] for operand in op.operands]
-                return (run_spz(op, operands, lambda name: _weight(op, name, scope)),)
+                return (run_spz(op, operands, lambda name: weight_of(op, name, scope)),)
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise SparsecompError(f"op {op.name}{_where(op)}: {reason}") from error
@@ -175,7 +184,7 @@ def call_aten(
     return (result,) if isinstance(result, torch.Tensor) else tuple(result)
 
 
-def _weight(op: Operation, name: str, scope: Scope) -> torch.Tensor:
+def weight_of(op: Operation, name: str, scope: Scope) -> torch.Tensor:
     """The value of @name, which `op` reads."""
     declaration = find_symbol(op, name)
     if isinstance(declaration, aten.Derived):

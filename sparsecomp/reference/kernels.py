@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.dialects.exec import Fold, Mode, shape_of
 
 from .evaluate import Scope, call_aten
-from .spz import ACTS
+from .spz import ACTS, choose
 
 if TYPE_CHECKING:
     from .exec import Worker
@@ -59,18 +59,90 @@ def linear(w: Worker, op: exec.Linear) -> None:
     w.tensor(op.out)[..., units] = y
 
 
+Units = slice | torch.Tensor
+
+
+def _project(
+    w: Worker, op: exec.Kernel, matrix: torch.Tensor, bias: str, units: Units
+) -> torch.Tensor:
+    """What these rows of a matrix give, with their part of a bias of the op."""
+    (x, *_), added = op.inputs, w.weight(op, bias)
+    return F.linear(w.tensor(x), matrix[units], None if added is None else added[units])
+
+
+def _values(
+    w: Worker,
+    op: exec.Mlp | exec.Neurons | exec.SparseMlp,
+    matrices: Sequence[torch.Tensor],
+    units: Units,
+) -> torch.Tensor:
+    """The values of these neurons, whose rows lie in (gate,) up; of a gate alone, activations."""
+    act = ACTS[op.act.data]
+    if op.gated is None:
+        return act(_project(w, op, matrices[-1], "up_bias", units))
+    gates = act(_project(w, op, matrices[0], "gate_bias", units))
+    if isinstance(op, exec.Neurons) and op.gate_only is not None:
+        return gates
+    return gates * _project(w, op, matrices[1], "up_bias", units)
+
+
 def mlp(w: Worker, op: exec.Mlp) -> None:
-    *gate, up, down = w.weights(op, "weights")
-    units = w.units(op, len(up))
-    x, act = w.tensor(op.x), ACTS[op.act.data]
+    *matrices, down = w.weights(op, "weights")
+    units = w.units(op, len(matrices[0]))
+    w.tensor(op.out).copy_(F.linear(_values(w, op, matrices, units), down[:, units]))
 
-    def project(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return F.linear(x, weight[units], None if bias is None else bias[units])
 
-    values = project(up, w.weight(op, "up_bias"))
-    gates = project(gate[0], w.weight(op, "gate_bias")) if gate else None
-    hidden = act(values) if gates is None else act(gates) * values
-    w.tensor(op.out).copy_(F.linear(hidden, down[:, units]))
+def select(w: Worker, op: exec.Select) -> None:
+    (scales,) = w.weights(op, "scales") or (None,)
+    (chosen,) = choose(op, w.tensor(op.x), scales)
+    indices = chosen.nonzero().flatten().int()
+    slots = w.tensor(op.out)[0].view(torch.int32)
+    slots[0] = len(indices)
+    slots[1 : 1 + len(indices)] = indices
+
+
+def listed(w: Worker, value: SSAValue) -> torch.Tensor:
+    """The indices (n,) in a list."""
+    count, *indices = w.tensor(value)[0].view(torch.int32).tolist()
+    return torch.tensor(indices[:count], dtype=torch.int64)
+
+
+def sparse_linear(w: Worker, op: exec.SparseLinear) -> None:
+    (weight,), bias = w.weights(op, "weight"), w.weight(op, "bias")
+    blocks, chosen = op.blocks.value.data, listed(w, op.list)
+    x, out = w.tensor(op.x), w.tensor(op.out)
+    if op.side.data is spz.Side.INPUTS:
+        within = weight.view(len(weight), blocks, -1)
+        units = w.units(op, within.shape[2])
+        part = within[:, chosen, units].flatten(1)
+        out.copy_(F.linear(x.view(len(x), blocks, -1)[:, chosen, units].flatten(1), part))
+        return
+    rows = weight.view(blocks, -1, weight.shape[1])
+    units = w.units(op, rows.shape[1])
+    y = torch.zeros(len(x), *rows.shape[:2])
+    y[:, chosen] = torch.einsum("ti,bri->tbr", x, rows[chosen])
+    if bias is not None:
+        y[:, chosen] += bias.view(blocks, -1)[chosen]
+    out.view(len(x), blocks, -1)[:, :, units] = y[:, :, units]
+
+
+def neurons(w: Worker, op: exec.Neurons) -> None:
+    weights = w.weights(op, "weights")
+    units = w.units(op, len(weights[0]))
+    w.tensor(op.out)[:, units] = _values(w, op, weights[:-1], units)
+
+
+def sparse_mlp(w: Worker, op: exec.SparseMlp) -> None:
+    weights, chosen, workers = w.weights(op, "weights"), listed(w, op.list), w.call.workers
+    count = len(chosen)
+    chosen = chosen[count * w.number // workers : count * (w.number + 1) // workers]
+    if op.values is None:
+        hidden = _values(w, op, weights[:-1], chosen)
+    else:
+        hidden = w.tensor(op.values)[:, chosen]
+        if op.gate_known is not None:
+            hidden = hidden * _project(w, op, weights[1], "up_bias", chosen)
+    w.tensor(op.out).copy_(F.linear(hidden, weights[-1][:, chosen]))
 
 
 def sum_parts(w: Worker, op: exec.Sum) -> None:
@@ -124,9 +196,12 @@ def attend(w: Worker, op: exec.Attend) -> None:
     padded = shape_of(op.out)[2] - exec.PART_ALIGN
     top = scores.amax(-1) if len(positions) else torch.full((q.shape[1], 1), -torch.inf)
     shares = (scores - top[..., None]).exp()
-    out[..., :size] = torch.einsum("hpj,hje->phe", shares, v)
-    out[..., padded] = top.T
-    out[..., padded + 1] = shares.sum(-1).T
+    heads = torch.arange(q.shape[1])
+    if op.list is not None:  # groups without a listed head are left alone
+        heads = heads[torch.isin(heads // group, listed(w, op.list) // group)]
+    out[:, heads, :size] = torch.einsum("hpj,hje->phe", shares, v)[:, heads]
+    out[:, heads, padded] = top.T[:, heads]
+    out[:, heads, padded + 1] = shares.sum(-1).T[:, heads]
 
 
 def _first_seen(op: exec.Attend, p: torch.Tensor) -> torch.Tensor:
@@ -164,7 +239,11 @@ def combine(w: Worker, op: exec.Combine) -> None:
     total = (factors * sums).sum(0)
     if sinks is not None:
         total = total + (sinks - top).exp()
-    out.copy_((factors[..., None] * values).sum(0) / total[..., None])
+    y = (factors[..., None] * values).sum(0) / total[..., None]
+    if op.list is not None:
+        heads = listed(w, op.list)
+        y = torch.zeros_like(y).index_copy(1, heads, y[:, heads])
+    out.copy_(y)
 
 
 def last(w: Worker, op: exec.Last) -> None:
@@ -239,7 +318,11 @@ KERNELS: dict[type[Operation], Callable[[Worker, Any], None]] = {
     exec.Ids: ids,
     exec.Norm: norm,
     exec.Linear: linear,
+    exec.SparseLinear: sparse_linear,
     exec.Mlp: mlp,
+    exec.Select: select,
+    exec.Neurons: neurons,
+    exec.SparseMlp: sparse_mlp,
     exec.Sum: sum_parts,
     exec.Rope: rope,
     exec.Append: append,

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr, SymbolRefAttr
 from xdsl.ir import Operation
 
-from sparsecomp.dialects import spz
+from sparsecomp.dialects import exec, spz
 
 Weight = Callable[[str], torch.Tensor]
 """The value of the weight or derived weight that a symbol names."""
@@ -82,22 +82,31 @@ def run(op: Operation, operands: Sequence[Any], weight: Weight) -> torch.Tensor:
         case spz.Rope():
             return _rope(op, operands[0], operands[1], weight)
         case spz.Attention():
-            q, k, v = operands
+            q, k, v, *kept = operands
             positions = torch.arange(len(q))
-            return _attention(op, q, positions, _Rows(positions, k, v), weight)
+            out = _attention(op, q, positions, _Rows(positions, k, v), weight)
+            return out * kept[0][..., None] if kept else out
         case spz.CachedAttention():
-            q, k, v, positions, cache = operands
+            q, k, v, positions, cache, *kept = operands
             rows = cache.write(op.slot.value.data, _Rows(positions, k, v))
-            return _attention(op, q, positions, rows, weight)
-        case spz.Mlp():
-            hidden = F.linear(operands[0], weight(op.up.string_value()), named(op.up_bias))
-            hidden = ACTS[op.act.data](hidden)
+            out = _attention(op, q, positions, rows, weight)
+            return out * kept[0][..., None] if kept else out
+        case spz.Mlp() | spz.GatedMlp() | spz.SparseMlp():
+            # Known values save work and change nothing.
+            x, *kept = operands[:2]
+            hidden = neurons(op, x, weight)
+            hidden = hidden * kept[0] if kept else hidden
             return F.linear(hidden, weight(op.down.string_value()), named(op.down_bias))
-        case spz.GatedMlp():
-            gate = F.linear(operands[0], weight(op.gate.string_value()), named(op.gate_bias))
-            up = F.linear(operands[0], weight(op.up.string_value()), named(op.up_bias))
-            hidden = ACTS[op.act.data](gate) * up
-            return F.linear(hidden, weight(op.down.string_value()), named(op.down_bias))
+        case spz.Neurons():
+            return neurons(op, operands[0], weight)
+        case spz.Predict():
+            down, up = weight(op.down.string_value()), weight(op.up.string_value())
+            return F.linear(F.linear(operands[0], down), up, named(op.bias))
+        case spz.Select():
+            return choose(op, operands[0], named(op.scales))
+        case spz.SparseLinear():
+            x, selection = operands
+            return _sparse_linear(op, x, selection, weight)
         case spz.ExpertLinear():
             x, experts = operands
             chosen = weight(op.weight.string_value())[experts]  # (T, C, out, in)
@@ -108,6 +117,59 @@ def run(op: Operation, operands: Sequence[Any], weight: Weight) -> torch.Tensor:
             return operands[0][-1:]
         case _:
             raise NotImplementedError("the reference has no meaning for it")
+
+
+def neurons(
+    op: Operation, x: torch.Tensor, weight: Weight, *, gate_only: bool = False
+) -> torch.Tensor:
+    """The values (T, neurons) of an MLP's neurons; without `up`, or if asked, of their gates."""
+
+    def project(name: str) -> torch.Tensor | None:
+        matrix, bias = op.properties.get(name), op.properties.get(f"{name}_bias")
+        if not isinstance(matrix, SymbolRefAttr):
+            return None
+        added = weight(bias.string_value()) if isinstance(bias, SymbolRefAttr) else None
+        return F.linear(x, weight(matrix.string_value()), added)
+
+    act = op.properties["act"]
+    assert isinstance(act, spz.ActAttr)
+    gate, up = project("gate"), None if gate_only else project("up")
+    if gate is None:
+        assert up is not None
+        return ACTS[act.data](up)
+    return ACTS[act.data](gate) if up is None else ACTS[act.data](gate) * up
+
+
+def choose(
+    op: spz.Select | exec.Select, scores: torch.Tensor, scales: torch.Tensor | None
+) -> torch.Tensor:
+    """The chosen units (T, units), boolean, by their scores (T, units) and scales (units,)."""
+    if op.magnitude is not None:
+        scores = scores.abs()
+    if scales is not None:
+        scores = scores * scales
+    if op.threshold is not None:
+        return scores > _number(op.threshold)
+    assert op.group is not None and op.count is not None
+    count, group = op.count.value.data, op.group.value.data
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    for start in range(0, scores.shape[-1], group):
+        part = scores[..., start : start + group]
+        best = part.argsort(dim=-1, descending=True, stable=True)[..., :count]
+        kept[..., start : start + group].scatter_(-1, best, True)
+    return kept
+
+
+def _sparse_linear(
+    op: spz.SparseLinear, x: torch.Tensor, selection: torch.Tensor, weight: Weight
+) -> torch.Tensor:
+    matrix = weight(op.weight.string_value())
+    bias = None if op.bias is None else weight(op.bias.string_value())
+    blocks = selection.shape[-1]
+    if op.side.data is spz.Side.INPUTS:
+        kept = selection.repeat_interleave(matrix.shape[1] // blocks, dim=-1)
+        return F.linear(x * kept, matrix, bias)
+    return F.linear(x, matrix, bias) * selection.repeat_interleave(len(matrix) // blocks, dim=-1)
 
 
 def _rope(op: spz.Rope, x: torch.Tensor, positions: torch.Tensor, weight: Weight) -> torch.Tensor:

@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     from sparsecomp.runtime.model import Model, load
     from sparsecomp.runtime.sampling import SamplingParams
     from sparsecomp.runtime.session import Session
+    from sparsecomp.runtime.stats import BlockStats, Stats, StepTime
 
 __all__ = [
     "Artifact",
+    "BlockStats",
     "FinishReason",
     "Model",
     "SamplingParams",
     "Session",
+    "Stats",
+    "StepTime",
     "TextStream",
     "TokenStream",
     "artifact",
@@ -35,10 +39,13 @@ __all__ = [
 
 _HOME = {
     "Artifact": "artifact",
+    "BlockStats": "stats",
     "FinishReason": "generation",
     "Model": "model",
     "SamplingParams": "sampling",
     "Session": "session",
+    "Stats": "stats",
+    "StepTime": "stats",
     "TextStream": "generation",
     "TokenStream": "generation",
     "load": "model",

@@ -26,6 +26,11 @@ from sparsecomp.runtime.layout import Entry, seal_comment
 from sparsecomp.runtime.manifest import (
     ABI_VERSION,
     FORMAT_VERSION,
+    KV_COUNTER,
+    OWN_COUNTERS,
+    TOKENS_COUNTER,
+    Block,
+    BlockKind,
     Dtype,
     Machine,
     Manifest,
@@ -38,6 +43,7 @@ from sparsecomp.runtime.manifest import (
     parse_manifest,
     program_member,
 )
+from sparsecomp.runtime.record import Record, parse_record
 from sparsecomp.runtime.weights import (
     ALIGNMENT,
     Tensor,
@@ -53,14 +59,21 @@ __all__ = [
     "ALIGNMENT",
     "CHAT_TEMPLATE",
     "FORMAT_VERSION",
+    "KV_COUNTER",
     "MANIFEST",
     "MEMBER_NAMES",
+    "OWN_COUNTERS",
+    "RECIPE",
     "REQUIRED_MEMBERS",
     "SOURCE",
+    "SPARSITY",
     "TOKENIZER",
     "TOKENIZER_CONFIG",
+    "TOKENS_COUNTER",
     "WEIGHTS",
     "Artifact",
+    "Block",
+    "BlockKind",
     "Dtype",
     "Entry",
     "Machine",
@@ -103,10 +116,19 @@ WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer/tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer/tokenizer_config.json"
 CHAT_TEMPLATE = "tokenizer/chat_template.jinja"
+SPARSITY = "sparsity.json"
+"""The record of how its sparsity was chosen (record.py)."""
+RECIPE = "recipe.yaml"
+"""The choices themselves, to compile the same again."""
 
 REQUIRED_MEMBERS = (MANIFEST, *map(ir_member, Stage), SOURCE, WEIGHTS)
 MEMBER_NAMES = frozenset(
-    (*REQUIRED_MEMBERS, *map(program_member, Target), TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
+    (
+        *REQUIRED_MEMBERS,
+        *map(program_member, Target),
+        *(TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE),
+        *(SPARSITY, RECIPE),
+    )
 )
 
 _MANIFEST_MAX = 16 << 20
@@ -152,6 +174,7 @@ class Artifact:
                 file = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise SparsecompError(f"{path}: cannot be read: {error.strerror}") from None
+        _ask_for_large_pages(file)
         try:
             with memoryview(file) as view:
                 seal = layout.read_seal(view)
@@ -201,6 +224,18 @@ class Artifact:
             return self.read_bytes(name).decode()
         except UnicodeDecodeError:
             raise SparsecompError(f"{self.path}: member {name!r} is not UTF-8 text") from None
+
+    def read_record(self) -> Record | None:
+        """How its sparsity was chosen; None where it has no record.
+
+        Raises SparsecompError for a record that is not sound.
+        """
+        if SPARSITY not in self._entries:
+            return None
+        try:
+            return parse_record(self.read_bytes(SPARSITY))
+        except SparsecompError as error:
+            raise SparsecompError(f"{self.path}: {error}") from None
 
     def close(self) -> None:
         """Unmaps the file (once the caller's own views of `weights` are gone)."""
@@ -268,6 +303,13 @@ class Artifact:
                 f"the manifest says {self.manifest.weights_bytes}"
             )
         return header
+
+
+def _ask_for_large_pages(file: mmap.mmap) -> None:
+    """Decode goes through gigabytes, and a sparse one jumps: small pages cost it up to a fifth."""
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel or file system that has none
+            file.madvise(mmap.MADV_HUGEPAGE)
 
 
 def _check_seal(file: memoryview, seal: str, path: Path, status: os.stat_result) -> None:

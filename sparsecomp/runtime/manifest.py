@@ -1,26 +1,29 @@
-"""manifest.json: what an artifact says about itself, as frozen dataclasses.
-
-Reading is strict: every key, type and range is checked, because the file may come from anywhere.
-"""
+"""manifest.json: what an artifact says about itself, as frozen dataclasses."""
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
 import enum
 import json
 import re
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime.strict import (
+    NonNegative,
+    Positive,
+    Range,
+    Share,
+    check_version,
+    decode,
+    parse_json_object,
+)
 
 FORMAT = "sparsecomp"
-FORMAT_VERSION = 1
-ABI_VERSION = 1
+FORMAT_VERSION = 2
+ABI_VERSION = 2
 """Version of the C interface between the runtime and a native program (`sc_abi_version`)."""
 
 
@@ -53,20 +56,9 @@ class Part(enum.StrEnum):
     EMBED = "embed"
     ATTENTION = "attention"
     MLP = "mlp"
+    PREDICTORS = "predictors"
     HEAD = "head"
     OTHER = "other"
-
-
-@dataclass(frozen=True)
-class AtLeast:
-    """Marks an integer field's lowest value; the highest is that of a signed 64-bit integer."""
-
-    low: int
-
-
-NonNegative = Annotated[int, AtLeast(0)]
-Positive = Annotated[int, AtLeast(1)]
-_INT64_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -110,11 +102,60 @@ class ModelFacts:
     rewind_limit: NonNegative | None
 
 
+class BlockKind(enum.StrEnum):
+    """Kinds of blocks that a decode step may read a part of."""
+
+    MLP = "mlp"
+    ATTENTION = "attention"
+
+
+@dataclass(frozen=True)
+class Block:
+    """An MLP or an attention of which each decode step reads the chosen units alone.
+
+    `module` is its path in the model; its units are neurons or heads. `density` is the expected
+    share of units chosen, `active` of those read beyond their first product besides.
+    `chosen_bytes` of weights are read for each chosen unit, and `active_bytes` more for each one
+    read further; its predictor reads `predictor_bytes` a token.
+    `chosen_counter` and `active_counter` are where the program counts the two (None: nothing is
+    read further). Its list lies at `trace` in a trace, in 4-byte slots.
+    """
+
+    module: str
+    kind: BlockKind
+    units: Positive
+    density: Share
+    active: Share
+    chosen_bytes: NonNegative
+    active_bytes: NonNegative
+    predictor_bytes: NonNegative
+    chosen_counter: NonNegative
+    active_counter: NonNegative | None
+    trace: NonNegative
+
+    @property
+    def part(self) -> Part:
+        """What the bytes of its units count as."""
+        return Part(self.kind.value)
+
+
+TOKENS_COUNTER = 0
+"""Where a program counts the tokens decoded."""
+KV_COUNTER = 1
+"""Where it counts the bytes of keys and values read."""
+OWN_COUNTERS = 2
+"""How many counters are no block's."""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Everything in manifest.json.
 
-    `bytes_per_token`: bytes of weights that one decode step reads, by part of the model.
+    `bytes_per_token`: bytes of weights that one decode step is expected to read, by part of the
+    model; `dense_bytes_per_token`: were every block read whole, without predictors;
+    `fixed_bytes_per_token`: without what is read of `blocks` as units are chosen.
+    `blocks`: the sparse ones, in order. `counters`: how many a program has. `trace_slots`: 4-byte
+    slots of one step's lists of all blocks.
     `kv_bytes_per_position`: bytes of KV cache that one position takes.
     `weights_bytes`: bytes of the data section of weights.safetensors.
     `members`: every member but the manifest itself; the writer fills it in.
@@ -124,6 +165,11 @@ class Manifest:
     model: ModelFacts
     programs: tuple[Program, ...]
     bytes_per_token: Mapping[Part, NonNegative]
+    dense_bytes_per_token: Mapping[Part, NonNegative]
+    fixed_bytes_per_token: Mapping[Part, NonNegative]
+    blocks: tuple[Block, ...]
+    counters: Annotated[int, Range(OWN_COUNTERS, 1 << 20)]
+    trace_slots: Annotated[int, Range(0, 1 << 28)]
     kv_bytes_per_position: NonNegative
     weights_bytes: NonNegative
     members: Mapping[str, Member] = dataclasses.field(default_factory=dict)
@@ -148,92 +194,10 @@ def parse_manifest(text: bytes) -> Manifest:
     document = parse_json_object(text)
     if document.pop("format", None) != FORMAT:
         raise SparsecompError(f'format: is not "{FORMAT}"')
-    version = document.pop("format_version", None)
-    if type(version) is not int or version < 1:
-        raise SparsecompError("format_version: is not a positive integer")
-    if version > FORMAT_VERSION:
-        raise SparsecompError(
-            f"format_version: is {version}, this runtime reads up to {FORMAT_VERSION}; "
-            "update sparsecomp, or compile the model again with this one"
-        )
-    manifest: Manifest = _decode(Manifest, document, "")
+    check_version(document, FORMAT_VERSION)
+    manifest: Manifest = decode(Manifest, document)
     _check(manifest)
     return manifest
-
-
-def parse_json_object(text: bytes) -> dict[str, Any]:
-    """A JSON object without doubled keys, NaN or infinities. Raises SparsecompError."""
-    try:
-        document = json.loads(
-            text.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
-        )
-    except RecursionError:
-        raise SparsecompError("is nested too deeply") from None
-    except ValueError as error:
-        raise SparsecompError(f"is not valid JSON ({error})") from None
-    if not isinstance(document, dict):
-        raise SparsecompError("is not a JSON object")
-    return document
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) != len(pairs):
-        raise ValueError("a key is given twice")
-    return unique
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    """Turns parsed JSON into `kind` (a dataclass, enum, str, int, or a tuple, mapping, `| None`,
-    or bounded integer of those), checking all of it."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Annotated:
-        number = _decode(arguments[0], value, where)
-        low = arguments[1].low
-        if not low <= number <= _INT64_MAX:
-            raise SparsecompError(f"{where}: is {number}, must be {low} to {_INT64_MAX}")
-        return number
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _decode(arguments[0], value, where)
-    if origin is tuple:
-        items = _expect(list, value, where)
-        return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(items))
-    if origin is collections.abc.Mapping:
-        return {
-            _decode(arguments[0], key, where): _decode(arguments[1], item, f"{where}.{key}")
-            for key, item in _expect(dict, value, where).items()
-        }
-    if dataclasses.is_dataclass(kind):
-        return _decode_fields(kind, _expect(dict, value, where), where)
-    if issubclass(kind, enum.StrEnum):
-        try:
-            return kind(_expect(str, value, where))
-        except ValueError:
-            known = ", ".join(member.value for member in kind)
-            raise SparsecompError(f"{where}: is {value!r}, must be one of {known}") from None
-    scalar = _expect(kind, value, where)
-    if kind is str and not scalar.isprintable():
-        raise SparsecompError(f"{where}: has characters that cannot be printed")
-    return scalar
-
-
-def _decode_fields(kind: Any, document: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(kind, include_extras=True)
-    prefix = f"{where}." if where else ""
-    for name in hints.keys() ^ document.keys():
-        problem = "is missing" if name in hints else "is not known"
-        raise SparsecompError(f"{prefix}{name}: {problem}")
-    return kind(**{n: _decode(h, document[n], f"{prefix}{n}") for n, h in hints.items()})
-
-
-def _expect(kind: type, value: Any, where: str) -> Any:
-    if type(value) is not kind:  # not isinstance: True is no integer
-        raise SparsecompError(f"{where}: is {type(value).__name__}, must be {kind.__name__}")
-    return value
 
 
 def _check(manifest: Manifest) -> None:
@@ -257,6 +221,14 @@ def _check(manifest: Manifest) -> None:
                 f"programs[{i}].member: is {program.member!r}, "
                 f"must be {program_member(program.target)!r}"
             )
+    for i, block in enumerate(manifest.blocks):
+        for index in (block.chosen_counter, block.active_counter):
+            if index is not None and not OWN_COUNTERS <= index < manifest.counters:
+                raise SparsecompError(
+                    f"blocks[{i}]: counter {index} is not one of the program's {manifest.counters}"
+                )
+        if block.trace + 1 + block.units > manifest.trace_slots:
+            raise SparsecompError(f"blocks[{i}].trace: its list does not fit the trace")
     for name, member in manifest.members.items():
         if not re.fullmatch("[0-9a-f]{64}", member.sha256):
             raise SparsecompError(f"members.{name}.sha256: is not a SHA-256 in hex")

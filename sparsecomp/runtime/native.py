@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import tempfile
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from sparsecomp.errors import SparsecompError
 from sparsecomp.runtime.manifest import ABI_VERSION
 
 _INT32_POINTER = ctypes.POINTER(ctypes.c_int32)
+_INT64_POINTER = ctypes.POINTER(ctypes.c_int64)
 _FLOAT_POINTER = ctypes.POINTER(ctypes.c_float)
 
 
@@ -43,6 +46,12 @@ class NativeProgram:
             library, "sc_prefill", int32, pointer, _INT32_POINTER, int64, int64, _FLOAT_POINTER
         )
         self._decode = _bind(library, "sc_decode", int32, pointer, int32, int64, _FLOAT_POINTER)
+        self._counters = _bind(
+            library, "sc_session_counters", int32, pointer, _INT64_POINTER, int64
+        )
+        self._trace = _bind(library, "sc_session_trace", int32, pointer, _INT32_POINTER, int64)
+        self._profile = _bind(library, "sc_session_profile", int32, pointer, _INT64_POINTER, int64)
+        self._steps = _bind(library, "sc_steps", ctypes.c_char_p)
 
     def open_model(self, weights_address: int) -> int | None:
         """A model handle, or None on failure. The weights stay in use until `close_model`."""
@@ -85,6 +94,39 @@ class NativeProgram:
     ) -> None:
         """Processes one token; fills `logits` (vocab,)."""
         _succeed(self._decode(session, token, position, logits.ctypes.data_as(_FLOAT_POINTER)))
+
+    def counters(self, session: int, out: npt.NDArray[np.int64]) -> None:
+        """Fills `out` (counters,) with what the session counted while decoding.
+
+        Raises SparsecompError when the program has not as many.
+        """
+        _fit(self._counters(session, out.ctypes.data_as(_INT64_POINTER), len(out)), "counters")
+
+    def trace(self, session: int, room: npt.NDArray[np.int32] | None) -> None:
+        """Has each decode write its lists of chosen units into `room` (trace_slots,); None ends it.
+
+        `room` must outlive that. Raises SparsecompError when it has not the program's size.
+        """
+        pointer = None if room is None else room.ctypes.data_as(_INT32_POINTER)
+        _fit(self._trace(session, pointer, 0 if room is None else len(room)), "trace slots")
+
+    def profile(self, session: int, ticks: npt.NDArray[np.int64] | None) -> None:
+        """Has each decode add the nanoseconds of each of its `steps` to `ticks` (steps,); None
+        ends it. `ticks` must outlive that."""
+        pointer = None if ticks is None else ticks.ctypes.data_as(_INT64_POINTER)
+        _fit(self._profile(session, pointer, 0 if ticks is None else len(ticks)), "steps")
+
+    @functools.cached_property
+    def steps(self) -> tuple[tuple[str, str], ...]:
+        """Kernel and module of each step of a decode, in order."""
+        text: bytes = self._steps()
+        lines = (line.partition(" ") for line in text.decode().splitlines())
+        return tuple((kernel, module) for kernel, _, module in lines)
+
+
+def _fit(code: int | None, what: str) -> None:
+    if code != 0:
+        raise SparsecompError(f"its native program has not the {what} that its manifest says")
 
 
 _loaded: dict[str, NativeProgram] = {}
@@ -129,14 +171,14 @@ def _open_from_file(code: bytes) -> ctypes.CDLL:
 
 def _bind(
     library: ctypes.CDLL, name: str, result: type | None, *arguments: type
-) -> Callable[..., int | None]:
+) -> Callable[..., Any]:
     try:
         function = getattr(library, name)
     except AttributeError:
         raise SparsecompError(f"it has no function {name}; compile it again") from None
     function.restype = result
     function.argtypes = arguments
-    bound: Callable[..., int | None] = function
+    bound: Callable[..., Any] = function
     return bound
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime.stats import Stats, StepTime, make_stats
 
 if TYPE_CHECKING:
     from sparsecomp.runtime.model import Model
@@ -33,8 +34,12 @@ class Session:
         self._capacity = capacity
         self._position = 0
         self._furthest = 0
+        self._prefilled = 0
+        self._trace: npt.NDArray[np.int32] | None = None
+        self._ticks: npt.NDArray[np.int64] | None = None
         self._lock = threading.RLock()
         self._handle: int | None = model._open_session(capacity)
+        self._counted_before = np.zeros(model.manifest.counters, np.int64)
 
     @property
     def capacity(self) -> int:
@@ -64,6 +69,7 @@ class Session:
                     handle, chunk, self._position, logits if last else None
                 )
                 self._advance(len(chunk))
+                self._prefilled += len(chunk)
             return logits
 
     def decode(self, token: int) -> Logits:
@@ -102,6 +108,63 @@ class Session:
             if position == 0:
                 self._furthest = 0  # everything will be written again
 
+    def stats(self) -> Stats:
+        """What was decoded since the session began or `reset_stats`: tokens, bytes read, densities.
+
+        Counted by the program as it runs. Raises SparsecompError where the artifact's manifest and
+        program do not agree.
+        """
+        with self._lock:
+            counted = self._counters() - self._counted_before
+            return make_stats(self._model.manifest, counted.tolist(), self._prefilled)
+
+    def reset_stats(self) -> None:
+        """Begins counting anew."""
+        with self._lock:
+            self._counted_before = self._counters()
+            self._prefilled = 0
+
+    def trace(self, on: bool = True) -> None:
+        """Whether decode steps keep their lists of chosen units for `chosen`; at first not."""
+        with self._lock:
+            handle = self._opened()
+            room = np.zeros(self._model.manifest.trace_slots, np.int32) if on else None
+            self._model._program.trace(handle, room)
+            self._trace = room
+
+    def chosen(self) -> tuple[npt.NDArray[np.int32], ...]:
+        """The units that the last decode step chose, ascending, for each of the manifest's blocks.
+
+        Raises SparsecompError where `trace` is off.
+        """
+        with self._lock:
+            if self._trace is None:
+                raise SparsecompError("the session does not trace; call trace() first")
+            lists = []
+            for block in self._model.manifest.blocks:
+                first = block.trace + 1
+                lists.append(self._trace[first : first + self._trace[block.trace]].copy())
+            return tuple(lists)
+
+    def profile(self, on: bool = True) -> None:
+        """Whether decode steps time their kernels for `step_seconds`; at first not."""
+        with self._lock:
+            handle, program = self._opened(), self._model._program
+            ticks = np.zeros(len(program.steps), np.int64) if on else None
+            program.profile(handle, ticks)
+            self._ticks = ticks
+
+    def step_seconds(self) -> tuple[StepTime, ...]:
+        """Seconds that worker 0 spent in each kernel and barrier of decode, since `profile`.
+
+        Raises SparsecompError where `profile` is off.
+        """
+        with self._lock:
+            if self._ticks is None:
+                raise SparsecompError("the session does not profile; call profile() first")
+            steps = zip(self._model._program.steps, self._ticks.tolist(), strict=True)
+            return tuple(StepTime(*step, ticks * 1e-9) for step, ticks in steps)
+
     def close(self) -> None:
         """Frees the KV cache. Closing twice is fine."""
         with self._lock:
@@ -128,6 +191,11 @@ class Session:
         if self._handle is None:
             raise SparsecompError("the session is closed")
         return self._handle
+
+    def _counters(self) -> npt.NDArray[np.int64]:
+        counted = np.zeros(self._model.manifest.counters, np.int64)
+        self._model._program.counters(self._opened(), counted)
+        return counted
 
     def _require_room(self, count: int) -> None:
         if self._position + count > self._capacity:

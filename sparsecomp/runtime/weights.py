@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsecomp.errors import SparsecompError
-from sparsecomp.runtime.manifest import parse_json_object
+from sparsecomp.runtime.strict import parse_json_object
 
 ALIGNMENT = 64
 """A cache line, and the widest vector register, in bytes."""

@@ -28,6 +28,7 @@ Command = Callable[..., Result]
 class Report:
     ir: str | None
     pass_times: list[tuple[str, float]]
+    notes: tuple[str, ...] = ("a note",)
 
 
 @dataclass
@@ -51,7 +52,7 @@ class FakeCompiler:
             return Report(None, [("first", 0.25), ("second", 0.5)])
         return Report("func.func @decode", [("first", 0.25)])
 
-    def optimise(self, text: str, passes: list[str]) -> str:
+    def optimise(self, text: str, passes: list[str], recipe: object = None) -> str:
         if "unknown" in passes:
             raise SparsecompError("no pass is called unknown")
         self.optimised.append((text, passes))

@@ -18,7 +18,7 @@ from sparsecomp.runtime import state
 PROGRAM = r"""
 #include <cstdint>
 extern "C" {
-int32_t sc_abi_version(void) { return 1; }
+int32_t sc_abi_version(void) { return 2; }
 void* sc_model_open(const void* weights) { return const_cast<void*>(weights); }
 void sc_model_close(void*) {}
 void* sc_session_open(void* model, int64_t) { return model; }
@@ -34,6 +34,10 @@ int32_t sc_decode(void*, int32_t token, int64_t, float* logits) {
     recite(token, logits);
     return 0;
 }
+int32_t sc_session_counters(void*, int64_t*, int64_t) { return 0; }
+int32_t sc_session_trace(void*, int32_t*, int64_t) { return 0; }
+int32_t sc_session_profile(void*, int64_t*, int64_t) { return 0; }
+const char* sc_steps(void) { return ""; }
 }
 """
 TEMPLATE = "{{ bos_token }} {{ messages[0].content }}"
@@ -78,6 +82,11 @@ def alphabet(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ),
         ),
         bytes_per_token={layout.Part.MLP: 3000, layout.Part.HEAD: 1000},
+        dense_bytes_per_token={layout.Part.MLP: 3000, layout.Part.HEAD: 1000},
+        fixed_bytes_per_token={layout.Part.MLP: 3000, layout.Part.HEAD: 1000},
+        blocks=(),
+        counters=layout.OWN_COUNTERS,
+        trace_slots=0,
         kv_bytes_per_position=48,
         weights_bytes=8,
     )
@@ -190,3 +199,10 @@ def test_ir_source_and_json(sparsecomp: Command, alphabet: Path) -> None:
     assert record["model"]["parameters"] == 12345
     assert record["programs"][0]["workers"] == 2
     assert record["members"]["ir/spz.mlir"]["size"] == 14
+
+
+def test_a_dense_artifact_has_no_recipe(sparsecomp: Command, alphabet: Path) -> None:
+    result = sparsecomp("inspect", alphabet, "--recipe")
+    assert result.status == 1
+    assert "has no recipe; it was compiled without sparsity" in result.error_line()
+    assert json.loads(sparsecomp("inspect", alphabet, "--json").out)["sparsity"] is None

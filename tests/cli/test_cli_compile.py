@@ -8,7 +8,13 @@ import pytest
 from cli_support import Command, FakeCompiler
 
 from sparsecomp.errors import SparsecompError
-from sparsecomp.options import CompileOptions, Dtype, Sparsity, Target, usable_cpus
+from sparsecomp.options import (
+    CompileOptions,
+    Dtype,
+    SparsityOptions,
+    Target,
+    usable_cpus,
+)
 
 
 def test_defaults(
@@ -37,7 +43,7 @@ def test_every_option(sparsecomp: Command, compiler: FakeCompiler, model_dir: Pa
         model_dir=model_dir,
         output=output,
         dtype=Dtype.F32,
-        sparsity=Sparsity.OFF,
+        sparsity=None,
         targets=(Target.X86_64_V3, Target.AARCH64),
         workers=3,
         context=77,
@@ -46,6 +52,66 @@ def test_every_option(sparsecomp: Command, compiler: FakeCompiler, model_dir: Pa
         dump_dir=model_dir.parent / "dump",
         time_passes=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ([], None),
+        (["--sparsity", "off"], None),
+        (["--sparsity", "auto"], SparsityOptions()),
+        (["--max-ppl-increase", "0.5%"], SparsityOptions(max_ppl_increase=0.005)),
+        (["--max-ppl-increase", "0.02"], SparsityOptions(max_ppl_increase=0.02)),
+        (["--density", "20%", "--seed", "3"], SparsityOptions(density=0.2, seed=3)),
+        (["--lookahead", "1"], SparsityOptions(lookahead=1)),
+        (["--calibration", "."], SparsityOptions(calibration=(Path("."),))),
+        (["--calibration-dir", "cache"], SparsityOptions(calibration_dir=Path("cache"))),
+    ],
+)
+def test_sparsity(
+    sparsecomp: Command,
+    compiler: FakeCompiler,
+    model_dir: Path,
+    arguments: list[str],
+    options: SparsityOptions | None,
+) -> None:
+    result = sparsecomp("compile", model_dir, "-o", model_dir / "x.spz", *arguments)
+    assert result.status == 0
+    assert compiler.options is not None and compiler.options.sparsity == options
+    assert "a note" in result.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (
+            ["--sparsity", "off", "--density", "0.2"],
+            2,
+            "off leaves nothing for --density to decide",
+        ),
+        (["--max-ppl-increase", "one"], 2, "'one' is no share; write 1% or 0.01"),
+        (["--max-ppl-increase", "1"], 1, "--max-ppl-increase is 1; it must be above 0 and below"),
+        (["--max-ppl-increase", "0"], 1, "--max-ppl-increase is 0; it must be above 0"),
+        (["--density", "0"], 1, "--density is 0; it must be above 0 and at most 1"),
+        (["--density", "1.5"], 1, "--density is 1.5; it must be"),
+        (["--lookahead", "3"], 2, "3 is not in the range"),
+        (["--seed", "-1"], 1, "--seed is -1; it must be 0 or more"),
+        (["--recipe", "nowhere.yaml"], 1, "recipe nowhere.yaml is not a file"),
+        (["--calibration", "nowhere.txt"], 1, "calibration text nowhere.txt does not exist"),
+    ],
+)
+def test_sparsity_refusals(
+    sparsecomp: Command,
+    compiler: FakeCompiler,
+    model_dir: Path,
+    arguments: list[str],
+    status: int,
+    message: str,
+) -> None:
+    result = sparsecomp("compile", model_dir, "-o", model_dir / "x.spz", *arguments)
+    assert result.status == status
+    assert message in result.err
+    assert compiler.options is None
 
 
 def test_ir_on_stdout_the_rest_on_stderr(
@@ -59,7 +125,8 @@ def test_ir_on_stdout_the_rest_on_stderr(
     lines = result.err.splitlines()
     assert lines[0] == "frontend: tiny"
     assert lines[1:4] == ["    0.250 s  first", "    0.500 s  second", "    0.750 s  all passes"]
-    assert lines[4].startswith(f"{output}: 0.0 MB in ")
+    assert lines[4] == "a note"
+    assert lines[5].startswith(f"{output}: 0.0 MB in ")
 
 
 def test_stop_after_prints_ir_and_writes_nothing(

@@ -66,6 +66,15 @@ def test_a_transposed_weight_lies_in_order_too() -> None:
     assert bytes(data) == weight.T.contiguous().numpy().tobytes()
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_columns_lie_one_after_another(narrow: bool) -> None:
+    weight = numbers(6, 5)
+    stored = storage(Layout.COLUMNS, (6, 5), ["w"], narrow=narrow)
+    bits = weight.T.contiguous().numpy().view(np.uint32)
+    expected = (bits >> 16).astype(np.uint16) if narrow else bits
+    assert bytes(storage_bytes(stored, {"w": weight}.__getitem__)) == expected.tobytes()
+
+
 @given(
     neurons=st.integers(1, 9),
     inputs=st.integers(1, 40),

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 import sparsecomp.runtime as rt
 from sparsecomp.compile import compile_model
 from sparsecomp.options import CompileOptions, Dtype, Target
+from sparsecomp.sparsify import Sparsified
 
 Logits = npt.NDArray[np.float32]
 
@@ -26,6 +27,7 @@ def compile_dir(
     workers: int = 2,
     context: int | None = None,
     targets: tuple[Target, ...] = (Target.NATIVE,),
+    sparse: Sparsified | None = None,
 ) -> Path:
     """Compile `model_dir` into `output`; returns `output`."""
     compile_model(
@@ -36,7 +38,8 @@ def compile_dir(
             workers=workers,
             context=context,
             targets=targets,
-        )
+        ),
+        sparse=sparse,
     )
     return output
 

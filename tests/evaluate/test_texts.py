@@ -10,9 +10,9 @@ import pytest
 from evaluate_support import WORDS
 
 import sparsecomp.runtime as rt
+from sparsecomp import texts as module
 from sparsecomp.errors import SparsecompError
 from sparsecomp.evaluate import Text, cut_windows, read_texts
-from sparsecomp.evaluate import texts as module
 
 
 def text_of(content: str) -> list[Text]:
@@ -54,13 +54,13 @@ def test_long_texts_are_tokenised_in_pieces(
     lines = WORDS.replace(" w1", "\nw1")
     whole = cut_windows(text_of(lines), model, length=50)
     monkeypatch.setattr(module, "_PIECE", 200)
-    pieces = list(module._pieces(lines))
+    pieces = list(module.pieces(lines))
     assert "".join(pieces) == lines and len(pieces) > 3
     assert all(piece.endswith("\n") for piece in pieces[:-1])
     cut = cut_windows(text_of(lines), model, length=50)
     assert [w.ids.tolist() for w in cut] == [w.ids.tolist() for w in whole]
     # A line that does not end is cut where it must be.
-    assert [len(piece) for piece in module._pieces("x" * 450)] == [200, 200, 50]
+    assert [len(piece) for piece in module.pieces("x" * 450)] == [200, 200, 50]
 
 
 @pytest.mark.parametrize(("length", "message"), [(2, "must be 3 tokens to"), (65, "context")])

@@ -8,6 +8,8 @@
 #include "pool.h"
 #include "reduce.h"
 #include "rope.h"
+#include "select.h"
+#include "sparse_linear.h"
 
 using namespace sc;
 using f32 = float;
@@ -53,6 +55,44 @@ LINEAR(f32, 1601)
 LINEAR(bf16, 64)
 LINEAR(bf16, 577)
 
+#define COLUMNS(T, K, N)                                                                          \
+    EXPORT linear_columns_##T##_##K(float* y, int64_t ldy, const float* x, int64_t ldx,           \
+                                    const T* w, const float* b, int64_t m, int64_t n0,            \
+                                    int64_t n1) {                                                 \
+        linear_columns<T, K, N>(y, ldy, x, ldx, w, b, m, n0, n1);                                 \
+    }
+COLUMNS(f32, 7, 96)
+COLUMNS(f32, 130, 37)
+COLUMNS(bf16, 64, 105)
+
+// Linears of BLOCKS blocks of SIZE on the listed side, OTHER on the other.
+#define BLOCKS(T, SIZE, BLOCKS, OTHER)                                                            \
+    EXPORT linear_listed_rows_##T##_##SIZE(float* y, const float* x, const T* w, const float* b,  \
+                                           const int32_t* list, int64_t n0, int64_t n1) {         \
+        linear_listed_rows<T, OTHER, SIZE, BLOCKS>(y, x, w, b, list, n0, n1);                     \
+    }                                                                                             \
+    EXPORT linear_listed_columns_##T##_##SIZE(float* out, const float* x, const T* w,             \
+                                              const int32_t* list, int64_t k0, int64_t k1) {      \
+        linear_listed_columns<T, OTHER, SIZE>(out, x, w, list, k0, k1);                           \
+    }
+BLOCKS(f32, 10, 6, 37)
+BLOCKS(bf16, 64, 9, 96)
+BLOCKS(bf16, 7, 4, 33)
+BLOCKS(bf16, 12, 5, 64)
+
+#define LISTED(NAME, KNOWN, T, A, GATED, K, D)                                                     \
+    EXPORT mlp_listed_##NAME##_##T##_##A##_##K(float* out, int64_t* read, const float* x,          \
+                                               const T* w, const float* gb, const float* ub,       \
+                                               const int32_t* list, const float* values,           \
+                                               int64_t first, int64_t end) {                       \
+        *read = mlp_listed<T, Act::A, GATED, KNOWN, K, D>(out, x, w, gb, ub, list, values, first,  \
+                                                          end);                                    \
+    }
+EXPORT listed_bounds(int64_t* bounds, int64_t count, int64_t workers) {
+    for (int w = 0; w <= workers; ++w)
+        bounds[w] = listed_begin(count, w, static_cast<int>(workers));
+}
+
 #define MLP(T, A, GATED, K, D)                                                                     \
     EXPORT mlp_neurons_##T##_##A##_##K(float* out, const float* x, const T* w, const float* gb,    \
                                        const float* ub, int64_t n0, int64_t n1) {                  \
@@ -62,11 +102,38 @@ LINEAR(bf16, 577)
                                     const T* w, const float* gb, const float* ub, int64_t m,       \
                                     int64_t n0, int64_t n1) {                                      \
         mlp_tile<T, Act::A, GATED, K, D>(out, ldo, x, ldx, w, gb, ub, m, n0, n1);                  \
-    }
+    }                                                                                              \
+    EXPORT mlp_values_##T##_##A##_##K(float* y, const float* x, const T* w, const float* gb,       \
+                                      const float* ub, int64_t n0, int64_t n1) {                   \
+        mlp_values<T, Act::A, GATED, false, K, D>(y, x, w, gb, ub, n0, n1);                        \
+    }                                                                                              \
+    EXPORT mlp_gates_##T##_##A##_##K(float* y, const float* x, const T* w, const float* gb,        \
+                                     const float* ub, int64_t n0, int64_t n1) {                    \
+        mlp_values<T, Act::A, GATED, GATED, K, D>(y, x, w, gb, ub, n0, n1);                        \
+    }                                                                                              \
+    LISTED(nothing, Known::nothing, T, A, GATED, K, D)                                             \
+    LISTED(gate, GATED ? Known::gate : Known::value, T, A, GATED, K, D)                            \
+    LISTED(value, Known::value, T, A, GATED, K, D)
+MLP(bf16, relu, false, 70, 33)
+MLP(f32, relu, true, 21, 18)
 MLP(bf16, silu, true, 37, 45)
 MLP(f32, gelu_tanh, true, 64, 130)
 MLP(f32, relu2, false, 33, 64)
 MLP(bf16, gelu_erf, false, 96, 20)
+
+#define SELECT(MAGNITUDE, N, G, K)                                                         \
+    EXPORT select_above_##MAGNITUDE##_##N(int32_t* list, const float* x, const float* scales, \
+                                          float threshold) {                               \
+        select_above<MAGNITUDE, N>(list, x, scales, threshold);                            \
+    }                                                                                      \
+    EXPORT select_best_##MAGNITUDE##_##N(int32_t* list, const float* x,                    \
+                                         const float* scales) {                            \
+        select_best<MAGNITUDE, N, G, K>(list, x, scales);                                  \
+    }
+SELECT(false, 9, 9, 9)
+SELECT(false, 77, 32, 7)
+SELECT(true, 77, 77, 30)
+SELECT(true, 64, 8, 0)
 
 #define ATTENTION(T, H, KVH, D, DV)                                                               \
     EXPORT append_##T##_##H(T* kc, T* vc, const float* k, const float* v, int64_t pos,            \
@@ -82,6 +149,18 @@ MLP(bf16, gelu_erf, false, 96, 20)
                                                 bounds[w + 1], ring, scale, softcap, slopes,      \
                                                 pos);                                             \
         attention_combine<3, H, DV>(out, parts, SIZE, sinks);                                     \
+    }                                                                                             \
+    EXPORT decode_listed_##T##_##H(float* out, int64_t* read, float* parts, const int32_t* list,  \
+                                   const float* q, const T* kc, const T* vc,                      \
+                                   const int64_t* bounds, int64_t ring, float scale,              \
+                                   float softcap, const float* slopes, const float* sinks,        \
+                                   int64_t pos) {                                                 \
+        constexpr int64_t SIZE = attention_part_size<H, DV>();                                    \
+        for (int w = 0; w < 3; ++w)                                                               \
+            read[w] = attention_partial_listed<T, H, KVH, D, DV>(                                 \
+                parts + w * SIZE, list, q, kc, vc, bounds[w], bounds[w + 1], ring, scale,         \
+                softcap, slopes, pos);                                                            \
+        attention_combine_listed<3, H, DV>(out, list, parts, SIZE, sinks);                        \
     }                                                                                             \
     EXPORT prefill_##T##_##H(float* out, int64_t ldo, const float* q, int64_t ldq, const T* kc,   \
                              const T* vc, int64_t pos0, int64_t m, int64_t ring, int64_t window,  \

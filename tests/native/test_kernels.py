@@ -5,15 +5,20 @@ write past the end of a row is seen as a wrong value.
 """
 
 import ctypes
+import itertools
 import math
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sparsecomp.passes.schedule_workers import NEURONS_PER_BLOCK, ROWS_AT_ONCE, even_bounds
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "sparsecomp" / "codegen" / "native"
@@ -224,7 +229,94 @@ def test_linear_tile(lib: ctypes.CDLL, t: str, k: int, m: int) -> None:
     assert_close(y.array, rows @ wide(w).T + wide(b), bound)
 
 
+@pytest.mark.parametrize(("t", "k", "n"), [("f32", 7, 96), ("f32", 130, 37), ("bf16", 64, 105)])
+@pytest.mark.parametrize("m", [1, 5, 65])
+@pytest.mark.parametrize("bias", [False, True])
+def test_linear_columns(lib: ctypes.CDLL, t: str, k: int, n: int, m: int, bias: bool) -> None:
+    ldx = k + 3
+    w, b = RNG.standard_normal((n, k)), f32(RNG.standard_normal(n)) if bias else None
+    stored, x = STORE[t](w.T), f32(RNG.standard_normal((m, ldx)))
+    x[:, k:] = np.nan
+    y = Output(m, n)
+    for n0, n1 in [(0, 16), (16, 16), (16, n)]:
+        call(getattr(lib, f"linear_columns_{t}_{k}"), y.data, n, x, ldx, stored, b, m, n0, n1)
+    rows, added = wide(x[:, :k]), 0 if b is None else wide(b)
+    bound = dot_bound(4 * k, np.abs(rows) @ np.abs(wide(stored)) + np.abs(added))
+    assert_close(y.array, rows @ wide(stored) + added, bound)
+
+
+BLOCKS = [("f32", 10, 6, 37), ("bf16", 64, 9, 96), ("bf16", 7, 4, 33), ("bf16", 12, 5, 64)]
+"""T, the size of a block, how many, and the other side."""
+blocks_cases = pytest.mark.parametrize(("t", "size", "blocks", "other"), BLOCKS)
+
+
+def as_list(units: Iterable[int], room: int) -> Array:
+    """A list of units in a buffer for `room` of them; what is not in it is no unit."""
+    ordered = sorted(units)
+    slots = np.full(1 + room, -1, np.int32)
+    slots[: 1 + len(ordered)] = [len(ordered), *ordered]
+    return slots
+
+
+@blocks_cases
+@pytest.mark.parametrize("side", ["rows", "columns"])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_linear_of_listed_blocks(
+    lib: ctypes.CDLL, t: str, size: int, blocks: int, other: int, side: str, data: st.DataObject
+) -> None:
+    chosen = data.draw(
+        st.one_of(
+            st.sets(st.integers(0, blocks - 1)),
+            st.sampled_from([set(), {0}, {blocks - 1}, set(range(blocks))]),
+        )
+    )
+    workers = data.draw(st.integers(1, 4))
+    listed, units = as_list(chosen, blocks), size * blocks
+    kept = np.isin(np.arange(units) // size, sorted(chosen))
+    # Rows of the listed side, whichever it is. What is not listed is not to be read.
+    w = RNG.standard_normal((units, other))
+    w[~kept] = np.nan
+    w = STORE[t](w)
+    exact = np.where(kept[:, None], wide(w), 0)
+    x = f32(RNG.standard_normal(other if side == "rows" else units))
+    b = f32(RNG.standard_normal(units)) if data.draw(st.booleans()) else None
+    bounds = even_bounds(size, workers, data.draw(st.sampled_from([1, 4, 16])))
+    kernel = getattr(lib, f"linear_listed_{side}_{t}_{size}")
+    if side == "rows":
+        y = Output(units)
+        for first, end in itertools.pairwise(bounds):
+            call(kernel, y.data, x, w, b, listed, first, end)
+        added = np.where(kept, 0 if b is None else wide(b), 0)
+        bound = dot_bound(other, np.abs(exact) @ np.abs(wide(x)) + np.abs(added))
+        assert_close(y.array, exact @ wide(x) + added, bound)
+        assert (y.array[~kept] == 0).all()
+        return
+    x[~kept] = np.nan
+    factors = np.where(kept, wide(x), 0)
+    for first, end in itertools.pairwise(bounds):
+        out = Output(other)
+        call(kernel, out.data, x, w, listed, first, end)
+        within = np.arange(units) % size
+        part = factors * ((within >= first) & (within < end))
+        assert_close(out.array, part @ exact, dot_bound(4 * units, np.abs(part) @ np.abs(exact)))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_all_blocks_listed_equal_the_dense_rows_exactly(lib: ctypes.CDLL, workers: int) -> None:
+    size, blocks, k = 12, 5, 64
+    w, x = bf16(RNG.standard_normal((size * blocks, k))), f32(RNG.standard_normal(k))
+    b, dense, y = f32(RNG.standard_normal(size * blocks)), Output(60), Output(60)
+    call(lib.linear_rows_bf16_64, dense.data, x, w, b, 0, size * blocks)
+    for first, end in itertools.pairwise(even_bounds(size, workers, ROWS_AT_ONCE)):
+        every = as_list(range(blocks), blocks)
+        call(lib.linear_listed_rows_bf16_12, y.data, x, w, b, every, first, end)
+    assert np.array_equal(y.array, dense.array)
+
+
 MLPS = [
+    ("bf16", "relu", False, 70, 33),
+    ("f32", "relu", True, 21, 18),
     ("bf16", "silu", True, 37, 45),
     ("f32", "gelu_tanh", True, 64, 130),
     ("f32", "relu2", False, 33, 64),
@@ -249,14 +341,20 @@ class Mlp:
         self._up: Array = stored[-2]
         self._down: Array = stored[-1]
 
+    def gates(self, x: Array) -> Array:
+        """The activations; what is not gated has no other values."""
+        if self._gate is None:
+            return self.neurons(x)
+        gate = x @ self._gate.T + (0 if self.gate_b is None else wide(self.gate_b))
+        return ACTS[self._act](gate)
+
     def neurons(self, x: Array) -> Array:
         up = x @ self._up.T + (0 if self.up_b is None else wide(self.up_b))
         if self._gate is None:
             return ACTS[self._act](up)
-        gate = x @ self._gate.T + (0 if self.gate_b is None else wide(self.gate_b))
-        return ACTS[self._act](gate) * up
+        return self.gates(x) * up
 
-    def check(self, got: Array, x: Array, part: slice) -> None:
+    def check(self, got: Array, x: Array, part: slice | Array) -> None:
         a, down = self.neurons(x)[..., part], self._down[part]
         # each a_n carries a few rounding errors of sums near 1; the sum over n adds its own
         assert_close(got, a @ down, 1e-5 * ((np.abs(a) + 1) @ np.abs(down)) + 1e-30)
@@ -286,6 +384,165 @@ def test_mlp_tile(lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: in
         kernel = getattr(lib, f"mlp_tile_{t}_{act}_{k}")
         call(kernel, out.data, d, x, k, mlp.packed, mlp.gate_b, mlp.up_b, m, n0, n1)
         mlp.check(out.array, wide(x), slice(n0, n1))
+
+
+N_LISTED = 29
+
+
+@pytest.mark.parametrize(("t", "act", "gated", "k", "d"), MLPS)
+def test_mlp_values(lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: int) -> None:
+    mlp = Mlp(t, act, gated, k, d, N_LISTED, True)
+    x = f32(RNG.standard_normal(k))
+    for name, want in (("values", mlp.neurons(wide(x))), ("gates", mlp.gates(wide(x)))):
+        y = Output(N_LISTED)
+        for n0, n1 in [(0, 16), (16, 16), (16, N_LISTED)]:
+            kernel = getattr(lib, f"mlp_{name}_{t}_{act}_{k}")
+            call(kernel, y.data, x, mlp.packed, mlp.gate_b, mlp.up_b, n0, n1)
+        assert_close(y.array, want, 1e-5 * (np.abs(want) + 1))
+
+
+class Listed:
+    """An MLP's neurons by list: shares of several workers, each computed alone."""
+
+    def __init__(self, lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: int) -> None:
+        self.lib, self.kernel, self.d = lib, f"{t}_{act}_{k}", d
+        self.mlp = Mlp(t, act, gated, k, d, N_LISTED, True)
+        self.x = f32(RNG.standard_normal(k))
+        self.values = {
+            "nothing": None,
+            "gate": f32(self.mlp.gates(wide(self.x))),
+            "value": f32(self.mlp.neurons(wide(self.x))),
+        }
+
+    def bounds(self, count: int, workers: int) -> list[int]:
+        bounds = np.empty(workers + 1, np.int64)
+        call(self.lib.listed_bounds, bounds, count, workers)
+        return bounds.tolist()
+
+    def part(self, known: str, chosen: Array, first: int, end: int) -> tuple[Output, int]:
+        """The sum over a share of the list, and how many neurons were read to the end."""
+        out, read = Output(self.d), np.full(1, -1)
+        listed = np.full(len(chosen) + PAD, 1 << 20, np.int32)
+        listed[: len(chosen)] = chosen
+        mlp = self.mlp
+        call(getattr(self.lib, f"mlp_listed_{known}_{self.kernel}"), out.data, read, self.x,
+             mlp.packed, mlp.gate_b, mlp.up_b, listed, self.values[known], first, end)  # fmt: skip
+        return out, int(read[0])
+
+    def dense(self, first: int, end: int) -> Array:
+        out, mlp = Output(self.d), self.mlp
+        call(getattr(self.lib, f"mlp_neurons_{self.kernel}"), out.data, self.x, mlp.packed,
+             mlp.gate_b, mlp.up_b, first, end)  # fmt: skip
+        return out.data
+
+
+@pytest.mark.parametrize("known", ["nothing", "gate", "value"])
+@pytest.mark.parametrize(("t", "act", "gated", "k", "d"), MLPS)
+@settings(max_examples=20, deadline=None)
+@given(chosen=st.sets(st.integers(0, N_LISTED - 1)), workers=st.integers(1, 4))
+@example(chosen=set(), workers=3)
+@example(chosen={N_LISTED - 1}, workers=2)
+@example(chosen=set(range(N_LISTED)), workers=3)
+def test_mlp_listed(
+    lib: ctypes.CDLL,
+    t: str,
+    act: str,
+    gated: bool,
+    k: int,
+    d: int,
+    known: str,
+    chosen: set[int],
+    workers: int,
+) -> None:
+    listed = Listed(lib, t, act, gated, k, d)
+    indices, x = np.array(sorted(chosen), np.int64), wide(listed.x)
+    bounds = listed.bounds(len(indices), workers)
+    assert bounds[0] == 0 and bounds[-1] == len(indices) and bounds == sorted(bounds)
+    for first, end in itertools.pairwise(bounds):
+        out, read = listed.part(known, indices, first, end)
+        listed.mlp.check(out.array, x, indices[first:end])
+        stops = known == "nothing" and act in ("relu", "relu2")
+        gates = listed.mlp.gates(x)[indices[first:end]]
+        assert read == (np.count_nonzero(gates) if stops else end - first)
+
+
+@pytest.mark.parametrize(("t", "act", "gated", "k", "d"), MLPS)
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_all_neurons_listed_equal_the_dense_kernel_exactly(
+    lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: int, workers: int
+) -> None:
+    listed = Listed(lib, t, act, gated, k, d)
+    bounds = listed.bounds(N_LISTED, workers)
+    assert bounds == even_bounds(N_LISTED, workers, NEURONS_PER_BLOCK)
+    for first, end in itertools.pairwise(bounds):
+        out, _ = listed.part("nothing", np.arange(N_LISTED), first, end)
+        assert np.array_equal(out.data, listed.dense(first, end))
+
+
+def test_a_list_longer_than_one_chunk(lib: ctypes.CDLL) -> None:
+    mlp = Mlp("bf16", "relu", False, 70, 33, 700, True)
+    x, indices = f32(RNG.standard_normal(70)), np.arange(0, 700, 2)
+    out, read = Output(33), np.full(1, -1)
+    call(lib.mlp_listed_nothing_bf16_relu_70, out.data, read, x, mlp.packed, None, mlp.up_b,
+         indices.astype(np.int32), None, 0, len(indices))  # fmt: skip
+    mlp.check(out.array, wide(x), indices)
+    assert read[0] == np.count_nonzero(mlp.neurons(wide(x))[indices])
+
+
+# Selection
+
+SELECTS = [(False, 9, 9, 9), (False, 77, 32, 7), (True, 77, 77, 30), (True, 64, 8, 0)]
+SCORES = st.one_of(
+    st.floats(-4, 4, width=32), st.sampled_from([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf])
+)
+
+
+def selected(
+    lib: ctypes.CDLL, how: str, x: Array, scales: Array | None, magnitude: bool, *rest: float
+) -> list[int]:
+    out = Output(1 + len(x))
+    kernel = getattr(lib, f"select_{how}_{str(magnitude).lower()}_{len(x)}")
+    call(kernel, out.data, f32(x), scales, *rest)
+    assert out.array.shape == (1 + len(x),)
+    count, *indices = out.data.view(np.int32).tolist()
+    return indices[:count]
+
+
+def scored(x: Array, scales: Array | None, magnitude: bool) -> Array:
+    x = np.abs(x) if magnitude else x
+    return x if scales is None else x * scales
+
+
+@pytest.mark.parametrize(("magnitude", "n", "group", "count"), SELECTS)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_select(
+    lib: ctypes.CDLL, magnitude: bool, n: int, group: int, count: int, data: st.DataObject
+) -> None:
+    x = np.array(data.draw(st.lists(SCORES, min_size=n, max_size=n)), np.float32)
+    scales = None
+    if data.draw(st.booleans()):
+        scales = f32(RNG.uniform(0.5, 2, n))
+    scores = scored(x, scales, magnitude)
+
+    threshold = float(data.draw(st.sampled_from([0.0, 1.0, -8.0, np.inf])))
+    want = np.flatnonzero(scores > threshold).tolist()
+    assert selected(lib, "above", x, scales, magnitude, threshold) == want
+
+    best: list[int] = []
+    for first in range(0, n, group):
+        part = scores[first : first + group]
+        best += sorted((np.argsort(-part, kind="stable")[:count] + first).tolist())
+    assert selected(lib, "best", x, scales, magnitude) == best
+
+
+def test_what_is_no_number_is_selected_like_any_other(lib: ctypes.CDLL) -> None:
+    """The list stays a list: as many as asked for, each one once."""
+    x = np.full(77, np.nan, np.float32)
+    x[5], x[50] = -np.nan, 1.0
+    assert selected(lib, "above", x, None, False, 0.0) == [50]
+    best = selected(lib, "best", x, None, False)
+    assert len(best) == 21 and best == sorted(set(best)) and set(best) <= set(range(77))
 
 
 # Attention
@@ -357,6 +614,29 @@ class Attention:
         want = self.reference(q, pos, bounds[0], softcap, slopes, sinks)
         assert_close(out.array, want, 2e-5)
 
+    def decode_listed(
+        self, q: Array, bounds: list[int], heads: set[int], sinks: Array | None
+    ) -> None:
+        """Heads that are not listed give 0, and a group without a listed one is not read."""
+        pos, group = bounds[-1] - 1, self.h // self._kvh
+        read = sorted({h // group for h in heads})
+        unread = np.isin(np.arange(self._kvh), read, invert=True)
+        caches = [c.reshape(self._kvh, -1).copy() for c in (self._kc, self._vc)]
+        for cache in caches:
+            cache[unread] = STORE[self._t](np.full(1, np.nan))[0]
+        q = q.copy()
+        q[np.repeat(unread, group)] = np.nan
+        out, groups = Output(self.h, self._dv), np.full(3, -1)
+        parts = np.full(3 * self.h * (-(-self._dv // 16) * 16 + 16), np.nan, np.float32)
+        kernel = getattr(self._lib, f"decode_listed_{self._t}_{self.h}")
+        limits, listed = np.array(bounds, np.int64), as_list(heads, self.h)
+        call(kernel, out.data, groups, parts, listed, q, *caches, limits, self._ring, self._scale,
+             0.0, None, sinks, pos)  # fmt: skip
+        want = self.reference(q, pos, bounds[0], 0.0, None, sinks)
+        want[[h not in heads for h in range(self.h)]] = 0
+        assert_close(out.array, want, 2e-5)
+        assert groups.tolist() == [len(read)] * 3
+
     def prefill(
         self,
         m: int,
@@ -412,6 +692,24 @@ def test_decode_over_a_wrapped_ring(lib: ctypes.CDLL, case: Case) -> None:
     a.append(48 * 2 + 20)
     last = 48 * 2 + 20
     a.decode(a.queries(1)[0], [last - 48, last - 30, last - 5, last])
+
+
+@attention_cases
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_decode_of_listed_heads(lib: ctypes.CDLL, case: Case, data: st.DataObject) -> None:
+    h = case[1]
+    heads = data.draw(
+        st.one_of(
+            st.sets(st.integers(0, h - 1)),
+            st.sampled_from([set(), {0}, {h - 1}, set(range(h))]),
+        )
+    )
+    a = Attention(lib, case, ring=48)
+    a.append(48 + 20)
+    sinks = f32(RNG.standard_normal(h)) if data.draw(st.booleans()) else None
+    for bounds in ([20, 40, 55, 68], [60, 60, 61, 68]):
+        a.decode_listed(a.queries(1)[0], bounds, heads, sinks)
 
 
 @attention_cases

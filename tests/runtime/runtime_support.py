@@ -17,6 +17,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from sparsecomp.codegen.pack import ArtifactWriter, weights_layout
 from sparsecomp.runtime import artifact as layout
 from sparsecomp.runtime.artifact import (
+    Block,
+    BlockKind,
     Dtype,
     Entry,
     Machine,
@@ -90,6 +92,21 @@ def build_toy(path: Path, *definitions: str) -> bytes:
     return path.read_bytes()
 
 
+TOY_BLOCK = Block(
+    module="toy.mlp",
+    kind=BlockKind.MLP,
+    units=8,
+    density=0.5,
+    active=0.25,
+    chosen_bytes=10,
+    active_bytes=20,
+    predictor_bytes=0,
+    chosen_counter=2,
+    active_counter=3,
+    trace=0,
+)
+
+
 def toy_manifest(**changes: object) -> Manifest:
     """The manifest of a toy artifact; `changes` are fields of it or of its model."""
     target = Target.NATIVE
@@ -108,9 +125,21 @@ def toy_manifest(**changes: object) -> Manifest:
             rewind_limit=None,
         ),
         programs=(
-            Program(target, Machine(platform.machine()), (), layout.program_member(target), 1, 1),
+            Program(
+                target,
+                Machine(platform.machine()),
+                cpu_flags=(),
+                member=layout.program_member(target),
+                workers=1,
+                abi_version=layout.ABI_VERSION,
+            ),
         ),
-        bytes_per_token={Part.OTHER: CONTEXT * 4},
+        bytes_per_token={Part.MLP: 8 * 10, Part.OTHER: CONTEXT * 4},
+        dense_bytes_per_token={Part.MLP: 8 * 30, Part.OTHER: CONTEXT * 4},
+        fixed_bytes_per_token={Part.MLP: 0, Part.OTHER: CONTEXT * 4},
+        blocks=(TOY_BLOCK,),
+        counters=4,
+        trace_slots=9,
         kv_bytes_per_position=4,
         weights_bytes=CONTEXT * 4,
     )

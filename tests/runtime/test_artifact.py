@@ -242,7 +242,17 @@ def test_forged_bytes_never_crash_the_reader(path: Path, data: st.DataObject) ->
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.update(format_version=2), "format_version: is 2, this runtime reads up to 1"),
+        (lambda d: d.update(format_version=3), "format_version: is 3, this runtime reads up to 2"),
+        (
+            lambda d: d.update(format_version=1),
+            "format_version: is 1, this runtime reads 2; compile",
+        ),
+        (lambda d: d["blocks"][0].update(density=1), "blocks[0].density: is int, must be float"),
+        (lambda d: d["blocks"][0].update(density=1.5), "blocks[0].density: is 1.5, must be 0 to 1"),
+        (lambda d: d["blocks"][0].update(chosen_counter=1), "blocks[0]: counter 1 is not one of"),
+        (lambda d: d["blocks"][0].update(active_counter=4), "blocks[0]: counter 4 is not one of"),
+        (lambda d: d["blocks"][0].update(trace=1), "blocks[0].trace: its list does not fit"),
+        (lambda d: d.update(counters=1 << 40), "counters: is 1099511627776, must be 2 to 1048576"),
         (lambda d: d.update(format_version=True), "format_version: is not a positive integer"),
         (lambda d: d.update(format="other"), 'format: is not "sparsecomp"'),
         (lambda d: d.update(extra=1), "extra: is not known"),

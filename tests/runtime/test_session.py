@@ -12,6 +12,7 @@ from runtime_support import CONTEXT, VOCAB, Toy
 
 import sparsecomp.runtime as rt
 from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime.artifact import BlockKind, Part
 
 TOKENS = [5, 3, 8, 1, 9, 2]
 
@@ -192,3 +193,64 @@ def test_forgotten_sessions_are_freed(toy: Toy) -> None:
         assert len(model._sessions) == 1
         del session
         assert len(model._sessions) == 0
+
+
+def test_stats(toy: Toy) -> None:
+    """Fixed bytes times tokens, and what was counted times what it costs."""
+    with rt.load(toy.write()) as model, model.session() as session:
+        session.prefill([7, 7, 7])
+        assert session.stats() == rt.Stats(0, 3, {Part.MLP: 0, Part.OTHER: 0}, 0, ())
+        for token in (0b1111, 0b11, 0):  # 4 + 2 + 0 units chosen, 2 + 1 + 0 read further
+            session.decode(token)
+        stats = session.stats()
+        assert (stats.decoded, stats.prefilled) == (3, 3)
+        assert stats.weight_bytes == {Part.MLP: 6 * 10 + 3 * 20, Part.OTHER: 3 * CONTEXT * 4}
+        assert stats.kv_bytes == 4 * (4 + 5 + 6)
+        assert stats.bytes_per_token == (120 + 3 * CONTEXT * 4 + 60) / 3
+        assert stats.blocks == (rt.BlockStats("toy.mlp", BlockKind.MLP, 6 / 24, 3 / 24),)
+
+        session.reset_stats()
+        session.decode(0b10110000)
+        stats = session.stats()
+        assert (stats.decoded, stats.prefilled, stats.kv_bytes) == (1, 0, 4 * 7)
+        assert stats.blocks[0].density == 3 / 8
+
+
+def test_trace(toy: Toy) -> None:
+    with rt.load(toy.write()) as model, model.session() as session:
+        session.decode(0b11)
+        with pytest.raises(SparsecompError, match=r"does not trace"):
+            session.chosen()
+        session.trace()
+        session.decode(0b10110000)
+        (chosen,) = session.chosen()
+        assert chosen.tolist() == [4, 5, 7]
+        session.decode(0b1)
+        assert session.chosen()[0].tolist() == [0] and chosen.tolist() == [4, 5, 7]
+        session.trace(False)
+        session.decode(0b1)
+        with pytest.raises(SparsecompError, match=r"does not trace"):
+            session.chosen()
+
+
+def test_profile(toy: Toy) -> None:
+    with rt.load(toy.write()) as model, model.session() as session:
+        session.profile()
+        session.decode(1)
+        session.decode(1)
+        embed, mlp = session.step_seconds()
+        assert embed == rt.StepTime("embed", "toy.embed", pytest.approx(2e-6))
+        assert mlp == rt.StepTime("mlp", "toy.mlp", pytest.approx(6e-6))
+        session.profile(False)
+        with pytest.raises(SparsecompError, match=r"does not profile"):
+            session.step_seconds()
+
+
+def test_a_manifest_that_does_not_fit_its_program(toy: Toy) -> None:
+    """Sizes are checked before the program writes."""
+    path = toy.write(counters=5, trace_slots=10)
+    with rt.load(path) as model, model.session() as session:
+        with pytest.raises(SparsecompError, match=r"has not the counters that its manifest says"):
+            session.stats()
+        with pytest.raises(SparsecompError, match=r"has not the trace slots"):
+            session.trace()

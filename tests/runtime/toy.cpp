@@ -1,11 +1,14 @@
 // A "language model" behind the C ABI, to test the runtime without a compiler: the next token is
 // the one that the weights give for the position, with noise that depends on all tokens so far.
 // Built with -DVOCAB=.. -DCONTEXT=.. ; the weights are CONTEXT floats.
+// It plays one sparse block of 8 units: a decode chooses the bits of its token, and reads every
+// second of them further.
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 
 #ifndef ABI
-#define ABI 1
+#define ABI 2
 #endif
 
 namespace {
@@ -15,6 +18,9 @@ struct Model {
 struct Session {
   const Model* model;
   int32_t* tokens;
+  int64_t counters[4] = {};  // tokens, bytes of KV, units chosen, units read further
+  int32_t* trace = nullptr;
+  int64_t* ticks = nullptr;
 };
 
 void logits_at(const Session* session, int64_t pos, float* logits) {
@@ -54,7 +60,32 @@ int32_t sc_prefill(void* handle, const int32_t* tokens, int64_t n, int64_t pos, 
 }
 #ifndef WITHOUT_DECODE
 int32_t sc_decode(void* handle, int32_t token, int64_t pos, float* logits) {
+  auto session = static_cast<Session*>(handle);
+  int32_t units = 0, list[9];
+  for (int32_t bit = 0; bit < 8; ++bit)
+    if (token >> bit & 1) list[++units] = bit;
+  list[0] = units;
+  session->counters[0] += 1;
+  session->counters[1] += 4 * (pos + 1);
+  session->counters[2] += units;
+  session->counters[3] += units / 2;
+  if (session->trace) std::memcpy(session->trace, list, sizeof list);
+  if (session->ticks) session->ticks[0] += 1000, session->ticks[1] += 3000;
   return sc_prefill(handle, &token, 1, pos, logits);
 }
 #endif
+int32_t sc_session_counters(void* handle, int64_t* out, int64_t size) {
+  if (size != 4) return 1;
+  std::memcpy(out, static_cast<Session*>(handle)->counters, 4 * sizeof *out);
+  return 0;
+}
+int32_t sc_session_trace(void* handle, int32_t* room, int64_t size) {
+  static_cast<Session*>(handle)->trace = room;
+  return room && size != 9;
+}
+int32_t sc_session_profile(void* handle, int64_t* ticks, int64_t size) {
+  static_cast<Session*>(handle)->ticks = ticks;
+  return ticks && size != 2;
+}
+const char* sc_steps() { return "embed toy.embed\nmlp toy.mlp\n"; }
 }

@@ -6,6 +6,9 @@ namespace sc {
 
 enum class Act { relu, relu2, silu, gelu_erf, gelu_tanh, quick_gelu, identity, sigmoid, tanh };
 
+// Whether what is not positive becomes exactly 0.
+constexpr bool gives_zeros(Act a) { return a == Act::relu || a == Act::relu2; }
+
 template <Act A>
 SC_INLINE vf activate(vf x) {
     if constexpr (A == Act::relu) return vmax(x, vf{});

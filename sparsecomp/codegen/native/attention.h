@@ -2,6 +2,7 @@
 //   kv_append             writes one position
 //   attention_partial     decode: one query over a range of positions, unnormalised
 //   attention_combine     decode: joins the partials of all workers
+//   attention_partial_listed, attention_combine_listed  the same for some of the heads
 //   attention_tile        prefill: m queries, causal, with sliding window or chunks
 // Position p lives in slot p % ring; the H heads are KVH groups that share K and V.
 // score = softcap(scale q.k) + slope (j - p) with softcap(s) = cap tanh(s / cap), 0 for none;
@@ -110,6 +111,47 @@ constexpr int64_t attention_part_size() {
     return H * Partial<DV>::STRIDE;
 }
 
+// The heads of group g over positions [first, last): see attention_partial.
+template <class T, int H, int KVH, int D, int DV>
+SC_INLINE void attention_group(float* __restrict part, const float* __restrict q,
+                               const T* __restrict kcache, const T* __restrict vcache, int64_t g,
+                               int64_t first, int64_t last, int64_t ring, float scale,
+                               float softcap, const float* __restrict slopes, int64_t pos) {
+    constexpr int G = H / KVH, R = G < ROWS ? G : ROWS;
+    constexpr int64_t STEP = 8, AHEAD = 3072 / sizeof(T);  // measured
+    using P = Partial<DV>;
+    alignas(64) float scores[G * KEYS] = {};
+    float* acc = part + g * G * P::STRIDE;
+    const float* qg = q + g * G * D;
+    Softmax state[G];
+    std::memset(acc, 0, G * P::STRIDE * sizeof *acc);
+    for (int64_t j = first, n; j < last; j += n) {
+        int64_t slot = j % ring;
+        n = min(min(KEYS, last - j), ring - slot);  // a block does not wrap around
+        const T* keys = kcache + (g * ring + slot) * D;
+        const T* values = vcache + (g * ring + slot) * DV;
+        for (int64_t i = 0; i < n; i += STEP) {
+            prefetch<STEP * D>(keys + i * D + AHEAD);
+            dot_tile<D, R>(scores + i, KEYS, ZEROS, 0, qg, D, keys + i * D, D, G,
+                           min(STEP, n - i));
+        }
+        for (int h = 0; h < G; ++h) {
+            float factor = softmax_block(scores + h * KEYS, n, state[h], j, first, last, scale,
+                                         softcap, slopes ? slopes[g * G + h] : 0.0f, pos);
+            scale_row<DV>(acc + h * P::STRIDE, factor);
+        }
+        for (int64_t i = 0; i < n; i += STEP) {
+            prefetch<STEP * DV>(values + i * DV + AHEAD);
+            outer_tile<DV, R>(acc, P::STRIDE, scores + i, KEYS, values + i * DV, DV, G,
+                              min(STEP, n - i));
+        }
+    }
+    for (int h = 0; h < G; ++h) {
+        acc[h * P::STRIDE + P::MAX] = state[h].max;
+        acc[h * P::STRIDE + P::SUM] = state[h].sum;
+    }
+}
+
 // The query q[H][D] at position pos over positions [first, last), into part (overwritten);
 // an empty range gives max = -inf and sum = 0.
 template <class T, int H, int KVH, int D, int DV>
@@ -117,68 +159,72 @@ inline void attention_partial(float* __restrict part, const float* __restrict q,
                               const T* __restrict kcache, const T* __restrict vcache,
                               int64_t first, int64_t last, int64_t ring, float scale,
                               float softcap, const float* __restrict slopes, int64_t pos) {
-    constexpr int G = H / KVH, R = G < ROWS ? G : ROWS;
-    constexpr int64_t STEP = 8, AHEAD = 3072 / sizeof(T);  // measured
-    using P = Partial<DV>;
-    alignas(64) float scores[G * KEYS] = {};
-    for (int g = 0; g < KVH; ++g) {
-        float* acc = part + g * G * P::STRIDE;
-        const float* qg = q + g * G * D;
-        Softmax state[G];
-        std::memset(acc, 0, G * P::STRIDE * sizeof *acc);
-        for (int64_t j = first, n; j < last; j += n) {
-            int64_t slot = j % ring;
-            n = min(min(KEYS, last - j), ring - slot);  // a block does not wrap around
-            const T* keys = kcache + (g * ring + slot) * D;
-            const T* values = vcache + (g * ring + slot) * DV;
-            for (int64_t i = 0; i < n; i += STEP) {
-                prefetch<STEP * D>(keys + i * D + AHEAD);
-                dot_tile<D, R>(scores + i, KEYS, ZEROS, 0, qg, D, keys + i * D, D, G,
-                               min(STEP, n - i));
-            }
-            for (int h = 0; h < G; ++h) {
-                float factor = softmax_block(scores + h * KEYS, n, state[h], j, first, last, scale,
-                                             softcap, slopes ? slopes[g * G + h] : 0.0f, pos);
-                scale_row<DV>(acc + h * P::STRIDE, factor);
-            }
-            for (int64_t i = 0; i < n; i += STEP) {
-                prefetch<STEP * DV>(values + i * DV + AHEAD);
-                outer_tile<DV, R>(acc, P::STRIDE, scores + i, KEYS, values + i * DV, DV, G,
-                                  min(STEP, n - i));
-            }
-        }
-        for (int h = 0; h < G; ++h) {
-            acc[h * P::STRIDE + P::MAX] = state[h].max;
-            acc[h * P::STRIDE + P::SUM] = state[h].sum;
-        }
+    for (int64_t g = 0; g < KVH; ++g)
+        attention_group<T, H, KVH, D, DV>(part, q, kcache, vcache, g, first, last, ring, scale,
+                                          softcap, slopes, pos);
+}
+
+// The same for the groups that have a listed head: keys and values of the others are not read, and
+// their part is left alone. `list` is a count, then that many heads, ascending. Returns how many
+// groups were read.
+template <class T, int H, int KVH, int D, int DV>
+inline int64_t attention_partial_listed(float* __restrict part, const int32_t* __restrict list,
+                                        const float* __restrict q, const T* __restrict kcache,
+                                        const T* __restrict vcache, int64_t first, int64_t last,
+                                        int64_t ring, float scale, float softcap,
+                                        const float* __restrict slopes, int64_t pos) {
+    int64_t groups = 0, done = -1;
+    for (int32_t i = 1; i <= list[0]; ++i) {
+        int64_t g = list[i] / (H / KVH);
+        if (g == done) continue;
+        attention_group<T, H, KVH, D, DV>(part, q, kcache, vcache, g, first, last, ring, scale,
+                                          softcap, slopes, pos);
+        done = g;
+        ++groups;
     }
+    return groups;
+}
+
+// Head h of out[H][DV]: see attention_combine.
+template <int W, int DV>
+SC_INLINE void combine_head(float* __restrict out, const float* __restrict parts, int64_t stride,
+                            const float* __restrict sinks, int64_t h) {
+    using P = Partial<DV>;
+    const float* part = parts + h * P::STRIDE;
+    float peak = sinks ? sinks[h] : -INF;
+    for (int w = 0; w < W; ++w) {
+        float m = part[w * stride + P::MAX];
+        peak = m > peak ? m : peak;
+    }
+    float sum = sinks ? exp(sinks[h] - peak) : 0.0f;
+    float factor[W];
+    for (int w = 0; w < W; ++w) {
+        factor[w] = exp(part[w * stride + P::MAX] - peak);
+        sum += factor[w] * part[w * stride + P::SUM];
+    }
+    for (int w = 0; w < W; ++w) factor[w] /= sum;
+    each_vector<DV>([&](int i, auto n) {
+        vf y{};
+        for (int w = 0; w < W; ++w) y += factor[w] * load(part + w * stride + i, n);
+        store(out + h * DV + i, y, n);
+    });
 }
 
 // out[H][DV] from W partial results that lie `stride` floats apart.
 template <int W, int H, int DV>
 inline void attention_combine(float* __restrict out, const float* __restrict parts, int64_t stride,
                               const float* __restrict sinks) {
-    using P = Partial<DV>;
-    for (int h = 0; h < H; ++h) {
-        const float* part = parts + h * P::STRIDE;
-        float peak = sinks ? sinks[h] : -INF;
-        for (int w = 0; w < W; ++w) {
-            float m = part[w * stride + P::MAX];
-            peak = m > peak ? m : peak;
-        }
-        float sum = sinks ? exp(sinks[h] - peak) : 0.0f;
-        float factor[W];
-        for (int w = 0; w < W; ++w) {
-            factor[w] = exp(part[w * stride + P::MAX] - peak);
-            sum += factor[w] * part[w * stride + P::SUM];
-        }
-        for (int w = 0; w < W; ++w) factor[w] /= sum;
-        each_vector<DV>([&](int i, auto n) {
-            vf y{};
-            for (int w = 0; w < W; ++w) y += factor[w] * load(part + w * stride + i, n);
-            store(out + h * DV + i, y, n);
-        });
-    }
+    for (int64_t h = 0; h < H; ++h) combine_head<W, DV>(out, parts, stride, sinks, h);
+}
+
+// The same for the listed heads, and 0 for the others.
+template <int W, int H, int DV>
+inline void attention_combine_listed(float* __restrict out, const int32_t* __restrict list,
+                                     const float* __restrict parts, int64_t stride,
+                                     const float* __restrict sinks) {
+    std::memset(out, 0, H * DV * sizeof *out);
+    for (int32_t i = 1; i <= list[0]; ++i)
+        combine_head<W, DV>(out, parts, stride, sinks, list[i]);
 }
 
 // columns[d][j] = row j of the n positions from `first` on, KEYS columns, 0 beyond n.

@@ -1,6 +1,7 @@
-// y = W x + bias with W row-major [N][K] of T, K contiguous.
-//   linear_rows<T, K>  decode: one x, rows n0..n1
-//   linear_tile<T, K>  prefill: m rows of X, rows n0..n1 of W
+// y = W x + bias with W row-major [N][K] of T, K contiguous, or stored by columns: [K][N].
+//   linear_rows<T, K>         decode: one x, rows n0..n1
+//   linear_tile<T, K>         prefill: m rows of X, rows n0..n1 of W
+//   linear_columns<T, K, N>   any m rows of X, rows n0..n1 of W stored by columns
 // Outputs are indexed by row: y[n0..n1), Y[i * ldy + n0..n1). bias is float[N] or null.
 #pragma once
 #include "tile.h"
@@ -9,29 +10,34 @@ namespace sc {
 
 // The products of x[K] and w[K], summed but for the lanes of the result. Reads one row after the
 // other: parallel streams make the hardware prefetcher lose its place. Meanwhile it asks for the
-// row at `next`, which may lie beyond the weights.
-template <int K, class T>
+// first ASK elements of the row at `next`, which may lie beyond the weights.
+template <int K, int ASK = K, class T>
 SC_INLINE vf dot_row(const float* __restrict x, const T* __restrict w, const T* next) {
     constexpr int CHAINS = 4, STEP = CHAINS * LANES, WHOLE = K / STEP * STEP;
     vf acc[CHAINS] = {};
     for (int k = 0; k < WHOLE; k += STEP) {
-        prefetch<STEP>(next + k);
+        if (k < ASK) prefetch<STEP>(next + k);
         for (int j = 0; j < CHAINS; ++j)
             acc[j] += load(x + k + j * LANES) * load(w + k + j * LANES);
     }
-    prefetch<K - WHOLE>(next + WHOLE);
+    if constexpr (WHOLE < ASK) prefetch<K - WHOLE>(next + WHOLE);
     each_vector<K - WHOLE>([&](int k, auto n) {
         acc[k / LANES] += load(x + WHOLE + k, n) * load(w + WHOLE + k, n);
     });
     return (acc[0] + acc[1]) + (acc[2] + acc[3]);
 }
 
-// y[n0..n1) = W[n0..n1) . x[K] + bias
-template <class T, int K>
-inline void linear_rows(float* __restrict y, const float* __restrict x, const T* __restrict w,
-                        const float* __restrict bias, int64_t n0, int64_t n1) {
-    constexpr int64_t AHEAD = 8192 / sizeof(T);  // measured: from 4 to 16 KiB all are as good
-    auto dot = [&](int64_t n) { return dot_row<K>(x, w + n * K, w + n * K + AHEAD); };
+// Rows in order are the hardware prefetcher's own: asking for all of them limits it to what the
+// first-level cache can wait for. The first 512 bytes of a row 4 KiB ahead bring it over the end
+// of a small page.
+constexpr int64_t AHEAD_BYTES = 4096;
+constexpr int ASKED_BYTES = 512;
+
+// y[n0..n1) = W[n0..n1) . x[K] + bias; with row n it asks for what ahead(n) points to.
+template <class T, int K, class Ahead>
+SC_INLINE void rows_with(float* __restrict y, const float* __restrict x, const T* __restrict w,
+                         const float* __restrict bias, int64_t n0, int64_t n1, Ahead&& ahead) {
+    auto dot = [&](int64_t n) { return dot_row<K, ASKED_BYTES / sizeof(T)>(x, w + n * K, ahead(n)); };
     int64_t n = n0, whole = n0 + (n1 - n0) / 4 * 4;
     for (; n < whole; n += 4) {
         vf a = dot(n), b = dot(n + 1), c = dot(n + 2), d = dot(n + 3);
@@ -40,6 +46,14 @@ inline void linear_rows(float* __restrict y, const float* __restrict x, const T*
         store_quad(y + n, sum);
     }
     for (; n < n1; ++n) y[n] = hsum(dot(n)) + (bias ? bias[n] : 0.0f);
+}
+
+// y[n0..n1) = W[n0..n1) . x[K] + bias
+template <class T, int K>
+inline void linear_rows(float* __restrict y, const float* __restrict x, const T* __restrict w,
+                        const float* __restrict bias, int64_t n0, int64_t n1) {
+    constexpr int64_t AHEAD = AHEAD_BYTES / sizeof(T);
+    rows_with<T, K>(y, x, w, bias, n0, n1, [&](int64_t n) { return w + n * K + AHEAD; });
 }
 
 // Rows of weights in one f32 panel, and the most columns of it: panel and activations fit L1.
@@ -81,6 +95,36 @@ inline void linear_tile(float* __restrict Y, int64_t ldy, const float* __restric
         int64_t count = min(PANEL_ROWS, n1 - n);
         rows_dot<K>(Y + n, ldy, bias ? bias + n : ZEROS, 0, X, ldx, w + n * K, K, m, count);
     }
+}
+
+// Y[i][n] = W[n] . X[i][K] + bias[n] for i < m, n0 <= n < n1, with W[n][k] in w[k * N + n].
+// n0 and n1 are multiples of 16, or n1 is N.
+template <class T, int K, int N>
+inline void linear_columns(float* __restrict Y, int64_t ldy, const float* __restrict X,
+                           int64_t ldx, const T* __restrict w, const float* __restrict bias,
+                           int64_t m, int64_t n0, int64_t n1) {
+    constexpr int LINE = 16, WIDE = 4 * LINE;
+    auto outputs = [&](auto width, int64_t n) {
+        constexpr int W = width();
+        alignas(64) float panel[TILE * W];
+        for (int64_t i = 0; i < m; ++i) {
+            float* y = Y + i * ldy + n;
+            if (bias)
+                std::memcpy(y, bias + n, W * sizeof *y);
+            else
+                std::memset(y, 0, W * sizeof *y);
+        }
+        for (int64_t k = 0; k < K; k += TILE) {
+            int64_t count = min(TILE, K - k);
+            for (int64_t p = 0; p < count; ++p) widen_row<W>(panel + p * W, w + (k + p) * N + n);
+            outer_tile<W>(Y + n, ldy, X + k, ldx, panel, W, m, count);
+        }
+    };
+    int64_t n = n0;
+    for (; n + WIDE <= n1; n += WIDE) outputs(Lanes<WIDE>{}, n);
+    for (; n + LINE <= n1; n += LINE) outputs(Lanes<LINE>{}, n);
+    if constexpr (N % LINE != 0)
+        if (n < n1) outputs(Lanes<N % LINE>{}, n);
 }
 
 }  // namespace sc

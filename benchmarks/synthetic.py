@@ -1,0 +1,157 @@
+"""A synthetic model of OPT's shape, and artifacts of it with an imposed sparsity: for speed only.
+
+Its weights are random, in bf16. Its predictors are random too, of the size that Deja Vu uses; their
+thresholds let a given share of the units pass. Every neuron that is chosen is active, so that what
+is imposed is what is read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import OPTConfig
+
+from sparsecomp.compile import compile_model
+from sparsecomp.frontend.export import build_model
+from sparsecomp.options import CompileOptions, Dtype
+from sparsecomp.sparsify import Sparsified
+from sparsecomp.sparsity import LowRank, Option, Plan
+
+INDEX = "model.safetensors.index.json"
+ACTIVE = 8.0
+"""The bias of every neuron: far above 0 for what is added to it, which is about N(0, 1)."""
+SAMPLES = 64
+"""Random inputs from which a threshold is found."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model, in elements; the defaults are OPT-1.3B's."""
+
+    layers: int = 24
+    hidden: int = 2048
+    neurons: int = 8192
+    heads: int = 32
+    vocabulary: int = 50272
+    positions: int = 2048
+
+    @property
+    def rank(self) -> int:
+        """Of the predictors: about a twelfth of the hidden size (Deja Vu, arXiv 2310.17157)."""
+        return max(self.hidden // 12 // 32 * 32, 32)
+
+    @property
+    def name(self) -> str:
+        return "opt-" + "-".join(map(str, astuple(self)))
+
+
+@dataclass(frozen=True)
+class Imposed:
+    """The share of neurons, and of heads, that a decode step reads; None: all, unpredicted."""
+
+    neurons: float | None = None
+    heads: float | None = None
+
+    @property
+    def name(self) -> str:
+        shares = {"neurons": self.neurons, "heads": self.heads}
+        given = [f"{share:.0%} of {units}" for units, share in shares.items() if share is not None]
+        return ", ".join(given) or "dense"
+
+
+def write_model(path: Path, shape: Shape) -> None:
+    """A model directory without tokenizer. Each layer is a file, so that memory stays small."""
+    if (path / INDEX).exists():
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    config = OPTConfig(
+        architectures=["OPTForCausalLM"],
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        word_embed_proj_dim=shape.hidden,
+        ffn_dim=shape.neurons,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=shape.positions,
+        dtype="bfloat16",
+    )
+    config.save_pretrained(path)
+    generator = torch.Generator().manual_seed(0)
+    files: dict[str, str] = {}
+    parameters = build_model(config).named_parameters()
+    for part, group in itertools.groupby(parameters, lambda named: _part(named[0])):
+        tensors = {name: _values(name, meta.shape, generator) for name, meta in group}
+        save_file(tensors, path / f"{part}.safetensors")
+        files |= dict.fromkeys(tensors, f"{part}.safetensors")
+    (path / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": files}))
+
+
+def _part(parameter: str) -> str:
+    _, is_layer, rest = parameter.partition(".layers.")
+    return f"layer-{rest.partition('.')[0]}" if is_layer else parameter
+
+
+def _values(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    if len(shape) > 1:
+        # A product's sums then vary as much as what it reads.
+        return (torch.randn(shape, generator=generator) * shape[-1] ** -0.5).bfloat16()
+    level = ACTIVE if "fc1" in name else float("norm.weight" in name)
+    return torch.full(shape, level, dtype=torch.bfloat16)
+
+
+def compile_imposed(
+    model_dir: Path, output: Path, shape: Shape, imposed: Imposed, workers: int
+) -> None:
+    """An artifact of a model that `write_model` wrote, in bf16."""
+    choices = {
+        module: LowRank(
+            rank=shape.rank,
+            density=density,
+            active=density,
+            threshold=_threshold(_predictor(module, shape, units), density),
+        )
+        for module, units, density in _blocks(shape, imposed)
+    }
+    units_of = {module: units for module, units, _ in _blocks(shape, imposed)}
+    plan = Plan({name: (Option(choice, 0.0),) for name, choice in choices.items()}, forced=True)
+    sparse = Sparsified(plan, lambda module, rank: _predictor(module, shape, units_of[module]))
+    options = CompileOptions(model_dir=model_dir, output=output, dtype=Dtype.BF16, workers=workers)
+    compile_model(options, sparse=sparse if choices else None)
+
+
+def _blocks(shape: Shape, imposed: Imposed) -> Iterator[tuple[str, int, float]]:
+    """The sparse blocks: module, units and density."""
+    for layer in range(shape.layers):
+        module = f"model.decoder.layers.{layer}"
+        if imposed.neurons is not None:
+            yield module, shape.neurons, imposed.neurons
+        if imposed.heads is not None:
+            yield f"{module}.self_attn", shape.heads, imposed.heads
+
+
+Predictor = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _predictor(module: str, shape: Shape, units: int) -> Predictor:
+    """(down, up, bias) whose scores are about N(0, 1) for inputs that are."""
+    generator = torch.Generator().manual_seed(zlib.crc32(module.encode()))
+    down = torch.randn(shape.rank, shape.hidden, generator=generator) * shape.hidden**-0.5
+    up = torch.randn(units, shape.rank, generator=generator) * shape.rank**-0.5
+    return down, up, torch.zeros(units)
+
+
+def _threshold(predictor: Predictor, density: float) -> float:
+    """What a share `density` of the scores of random inputs is above."""
+    if density == 1.0:
+        return -1e30
+    down, up, _ = predictor
+    x = torch.randn(SAMPLES, down.shape[1], generator=torch.Generator().manual_seed(0))
+    scores = ((x @ down.T) @ up.T).flatten()
+    return float(scores.kthvalue(max(round(scores.numel() * (1 - density)), 1)).values)

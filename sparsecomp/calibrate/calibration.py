@@ -1,0 +1,240 @@
+"""A model's calibration: recorded once, then asked for predictors and for the price of choices."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from xdsl.dialects.builtin import ModuleOp
+
+from sparsecomp.errors import SparsecompError
+from sparsecomp.observer import Observer
+from sparsecomp.options import Dtype
+from sparsecomp.passes.base import function
+from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock, blocks
+from sparsecomp.passes.build import shape_of
+from sparsecomp.recipe import Recipe
+from sparsecomp.reference.evaluate import Derived, Scope, Weights, weight_of
+from sparsecomp.sparsity import Exact, LowRank, Option, Plan
+
+from .candidates import cutoff, cutoffs, densities, predicted, ranks
+from .collect import collect
+from .low_rank import First, Point, Predictor, Rows, Trained, held_rows, measure, train
+from .material import heads_material, neurons_material
+from .price import Candidate, Resumable, price
+from .recordings import Recordings
+from .store import Store
+from .text import Split, Splits
+
+HALF = 0.5
+"""Of the heads: those that a predictor of heads learns to tell from the others."""
+PRICED_WINDOWS = 2
+
+
+@dataclass(frozen=True)
+class CalibrationModel:
+    """What calibration reads of a model: `module` holds @forward after raise-head, `dtype` is how
+    its weights will be stored; `identity` names the model's files as they are, so that work on
+    other files is not taken for this."""
+
+    name: str
+    module: ModuleOp
+    weights: Weights
+    positions: int
+    dtype: Dtype
+    identity: str
+
+
+class Calibration:
+    """What a model does on text, recorded in `directory`.
+
+    Raises SparsecompError as `collect` does.
+    """
+
+    def __init__(
+        self,
+        model: CalibrationModel,
+        splits: Splits,
+        directory: Path,
+        *,
+        seed: int,
+        lookahead: int,
+        observer: Observer,
+    ):
+        self.model = model
+        self.splits = splits
+        self.seed = seed
+        self.lookahead = lookahead
+        self.observer = observer
+        # Each weight is read many times; as float32 they are held once.
+        self.weights = functools.cache(model.weights)
+        self.blocks = {b.module: b for b in blocks(function(model.module, "forward"))}
+        observer.stage("calibrate", f"{splits.train.tokens:,} tokens to learn from")
+        key = f"{model.identity} {splits.train.sha256}"
+        self.store = Store(directory, f"{key} seed {seed} lookahead {lookahead}")
+        self.recordings: Recordings = collect(
+            model.module,
+            self.weights,
+            splits.train.windows,
+            self.store.recordings,
+            key,
+            modules=self.blocks,
+            observer=observer,
+        )
+        self._trained: dict[tuple[str, int], Trained] = {}
+
+    # ---- predictors ----
+
+    def train(self, wanted: Sequence[tuple[str, int]]) -> None:
+        """Train predictors of these modules and ranks, those that the store does not hold yet."""
+        self.observer.stage("train predictors", f"{len(wanted)} of rank {_span(wanted)}")
+        for done, (module, rank) in enumerate(wanted, start=1):
+            self.trained(module, rank)
+            self.observer.progress(done, len(wanted))
+
+    def trained(self, module: str, rank: int) -> Trained:
+        """The predictor of a block at a rank, with a point for each density worth a price."""
+        if (module, rank) not in self._trained:
+            name = f"{module}.{rank}"
+            found = self.store.get(name)
+            if found is None:
+                found = self._train(self.blocks[module], rank)
+                self.store.put(name, found)
+            self._trained[module, rank] = found
+        return self._trained[module, rank]
+
+    def predictor(self, module: str, rank: int) -> Predictor:
+        return self.trained(module, rank).predictor
+
+    def tensors(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(down, up, bias) of a predictor, float32."""
+        found = self.predictor(module, rank)
+        return found.down, found.up, found.bias
+
+    def points(self, module: str, rank: int, densities: Sequence[float]) -> tuple[Point, ...]:
+        """How a predictor does when it chooses about these shares of the units."""
+        block, predictor = self.blocks[module], self.predictor(module, rank)
+        if isinstance(block, MlpBlock):
+            rows, _ = self._neurons(block)
+            return measure(predictor, rows, held_rows(len(rows)), densities)
+        # Which heads are needed depends on how many are.
+        found: list[Point] = []
+        for density in densities:
+            rows = self._heads(block, density)
+            found += measure(predictor, rows, held_rows(len(rows)), [density])
+        return tuple(found)
+
+    def _train(self, block: Block, rank: int) -> Trained:
+        if isinstance(block, MlpBlock):
+            rows, first = self._neurons(block)
+            return train(rows, rank, first=first, seed=self.seed)
+        return train(self._heads(block, HALF), rank, seed=self.seed)
+
+    def _neurons(self, block: MlpBlock) -> tuple[Rows, First]:
+        scope = Scope(1, self.weights, Derived(self.model.positions))
+        return neurons_material(
+            self.recordings,
+            list(self.blocks.values()),
+            block,
+            lambda name: weight_of(block.op, name, scope),
+            self.lookahead,
+        )
+
+    def _heads(self, block: AttentionBlock, density: float) -> Rows:
+        blocks = list(self.blocks.values())
+        return heads_material(self.recordings, blocks, block, density, self.lookahead)
+
+    # ---- choices ----
+
+    def options(self) -> dict[str, tuple[Option, ...]]:
+        """What each block may become, with its price on the search split."""
+        wanted = [(b.module, rank) for b in self._predictable() for rank in ranks(b, _inputs(b))]
+        self.train(wanted)
+        candidates: dict[str, list[Candidate]] = {name: [] for name in self.blocks}
+        for module, rank in wanted:
+            block = self.blocks[module]
+            worth = densities(block, self.recordings.mlps.get(module))
+            points = self.points(module, rank, worth)
+            candidates[module] += [predicted(block, rank, p, self.lookahead) for p in points]
+        for block in self.blocks.values():
+            if isinstance(block, MlpBlock):
+                candidates[block.module] += cutoffs(block, self.recordings.mlps[block.module])
+        self.observer.stage("price", f"{sum(map(len, candidates.values())):,} choices")
+        model = Resumable(self.model.module, self.weights, self.model.positions)
+        windows = _spread(self.splits.search, PRICED_WINDOWS)
+        return price(model, windows, candidates, self.predictor, self.observer)
+
+    def _predictable(self) -> list[Block]:
+        """Attentions, and MLPs of which most neurons are exactly 0. What no neuron leaves out for
+        certain, a low-rank product does not tell apart (measured on SwiGLU models)."""
+        return [
+            block
+            for block in self.blocks.values()
+            if not isinstance(block, MlpBlock) or block.exact_zeros
+        ]
+
+    def fixed(self, density: float) -> Plan:
+        """Every MLP at one density: predicted where activations are exactly sparse, else cut off
+        by its gate, or by the neuron's value where there is no gate."""
+        if density == 1.0:
+            return Plan({}, forced=True)
+        predictable = {block.module for block in self._predictable()}
+        found: dict[str, tuple[Option, ...]] = {}
+        for block in self.blocks.values():
+            if not isinstance(block, MlpBlock):
+                continue
+            if block.module in predictable:
+                rank = ranks(block, _inputs(block))[0]
+                (point,) = self.points(block.module, rank, [density])
+                candidate = predicted(block, rank, point, self.lookahead)
+            else:
+                record = self.recordings.mlps[block.module]
+                of = Exact.NEURON if record.gates is None else Exact.GATE
+                candidate = cutoff(record, of, density)
+            found[block.module] = (unpriced(candidate),)
+        return Plan(found, forced=True)
+
+    def follow(self, recipe: Recipe) -> Plan:
+        """The plan of a recipe; trains the predictors that it names.
+
+        Raises SparsecompError for a block that cannot be predicted.
+        """
+        predictable = {block.module for block in self._predictable()}
+        wanted = [
+            (module, choice.rank)
+            for module, choice in recipe.blocks.items()
+            if isinstance(choice, LowRank) and module in self.blocks
+        ]
+        for module, _ in wanted:
+            if module not in predictable:
+                raise SparsecompError(
+                    f"{module}: low_rank needs an activation that gives exact zeros, such as ReLU; "
+                    "kind: cutoff would work"
+                )
+        self.train(wanted)
+        return recipe.plan()
+
+
+def unpriced(candidate: Candidate) -> Option:
+    return Option(candidate.choice, 0.0, candidate.recall, candidate.precision)
+
+
+def _inputs(block: Block) -> int:
+    """Numbers in a row of a block's input."""
+    return shape_of(block.input)[-1]
+
+
+def _span(wanted: Sequence[tuple[str, int]]) -> str:
+    found = sorted({rank for _, rank in wanted})
+    return ", ".join(map(str, found)) or "none"
+
+
+def _spread(split: Split, count: int) -> list[np.ndarray]:
+    """So many windows of a split, from all over it."""
+    last = len(split.windows) - 1
+    at = sorted({round(last * i / max(count - 1, 1)) for i in range(count)})
+    return [split.windows[i] for i in at]

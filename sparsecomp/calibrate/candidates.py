@@ -1,0 +1,67 @@
+"""The choices worth pricing for each block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock
+from sparsecomp.sparsity import Cutoff, Exact, LowRank
+
+from .low_rank import Point
+from .price import Candidate
+from .recordings import MlpRecord
+
+MULTIPLES = (0.7, 0.85, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""Densities to predict at, in shares of the neurons that are active."""
+MAX_PREDICTED = 0.7
+"""Beyond this density a predictor cannot pay for itself."""
+KEPT = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+"""Shares of the neurons that add something, to keep by a cutoff."""
+
+
+def ranks(block: Block, inputs: int) -> tuple[int, ...]:
+    """Ranks of predictors to train: Deja Vu takes a twelfth of the hidden size; 16 for heads."""
+    if isinstance(block, AttentionBlock):
+        return (min(16, block.units),)
+    return tuple(sorted({max(16, round(inputs / part / 16) * 16) for part in (24, 12, 6)}))
+
+
+def cutoffs(block: MlpBlock, record: MlpRecord) -> Iterator[Candidate]:
+    """Neurons cut off by their own value, or by their gate's."""
+    activity = record.activity
+    if block.exact_zeros:
+        yield Candidate(Cutoff(of=Exact.NEURON, threshold=0.0, density=activity))
+    for share in KEPT:
+        yield cutoff(record, Exact.NEURON, share * activity)
+        if record.gates is not None:
+            yield cutoff(record, Exact.GATE, share * activity)
+
+
+def cutoff(record: MlpRecord, of: Exact, density: float) -> Candidate:
+    """The cutoff that keeps this share of the neurons."""
+    histogram = record.values if of is Exact.NEURON else record.gates
+    assert histogram is not None
+    threshold = histogram.threshold_at(density)
+    return Candidate(Cutoff(of=of, threshold=threshold, density=histogram.density_at(threshold)))
+
+
+def predicted(block: Block, rank: int, point: Point, lookahead: int) -> Candidate:
+    """Units that a predictor of this rank scores above the point's threshold."""
+    # A head is needed more or less, never exactly not.
+    active = point.active if isinstance(block, MlpBlock) else point.density
+    choice = LowRank(
+        rank=rank,
+        density=point.density,
+        active=active,
+        threshold=point.threshold,
+        lookahead=lookahead,
+    )
+    return Candidate(choice, point.recall, point.precision)
+
+
+def densities(block: Block, record: MlpRecord | None) -> list[float]:
+    """Densities to predict at: by how many neurons are active, or by whole heads."""
+    if isinstance(block, AttentionBlock):
+        return [heads / block.units for heads in range(block.units - 1, 0, -1)]
+    assert record is not None
+    return [d for m in MULTIPLES if (d := m * record.activity) <= MAX_PREDICTED]

@@ -1,0 +1,229 @@
+"""What each option of a block costs in quality: nats a token, with that block alone sparse.
+
+A block's options are all tried on its own output, which costs little. What an error there does to
+the logits is measured for two of them, a mild one and a strong one, by running the rest of the
+model; in between, divergence follows the error by a power law.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import ReturnOp
+from xdsl.ir import Operation, SSAValue
+
+from sparsecomp.observer import Observer
+from sparsecomp.passes.base import function
+from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock, blocks, source
+from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, weight_of
+from sparsecomp.reference.spz import neurons
+from sparsecomp.sparsity import Choice, Exact, LowRank, Option
+
+from .low_rank import Predictor
+
+Predictors = Callable[[str, int], Predictor]
+"""The predictor of a block by its module, and by the choice's rank."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A choice whose cost is not known yet, and how well it meets the truth (None: exactly)."""
+
+    choice: Choice
+    recall: float | None = None
+    precision: float | None = None
+
+
+@dataclass(frozen=True)
+class DenseRun:
+    """What a dense run over one window leaves: its logits (T, vocab), as log probabilities, and
+    the values that runs with a sparse block go on from."""
+
+    log_p: torch.Tensor
+    values: Mapping[SSAValue, torch.Tensor]
+
+
+class Resumable:
+    """@forward of a module (after raise-head), to be run whole once and then from any block on."""
+
+    def __init__(self, module: ModuleOp, weights: Weights, positions: int):
+        forward = function(module, "forward")
+        *ops, end = forward.body.block.ops
+        assert isinstance(end, ReturnOp)
+        self.ops: list[Operation] = ops
+        self.arguments = forward.body.block.args
+        self.logits = end.operands[0]
+        self.weights = weights
+        self.derived = Derived(positions)
+        self.blocks = blocks(forward)
+        self._after = {block.module: ops.index(block.op) + 1 for block in self.blocks}
+        self._live = {block.module: self._values_after(block) for block in self.blocks}
+
+    def _values_after(self, block: Block) -> list[SSAValue]:
+        """The values that the ops behind a block read and that are there before it."""
+        rest = self.ops[self._after[block.module] :]
+        made = {result for op in rest for result in op.results} | {*block.op.results}
+        read = {operand for op in rest for operand in op.operands} - made
+        return [value for value in read if value not in self.arguments]
+
+    def scope(self, length: int) -> Scope:
+        return Scope(length, self.weights, self.derived)
+
+    def run(self, window: np.ndarray) -> DenseRun:
+        """The dense model over token ids (T,)."""
+        wanted = {value for live in self._live.values() for value in live}
+        wanted |= {operand for block in self.blocks for operand in block.op.operands}
+        wanted |= {block.op.results[0] for block in self.blocks}
+        wanted |= {block.input for block in self.blocks}
+        values = self._arguments(window)
+
+        def keep(value: SSAValue, tensor: torch.Tensor) -> None:
+            if value in wanted:
+                values[value] = tensor
+
+        (logits,) = execute(self.ops, [self.logits], values, self.scope(len(window)), keep)
+        return DenseRun(F.log_softmax(logits, dim=-1), values)
+
+    def divergence(self, dense: DenseRun, block: Block, output: torch.Tensor) -> float:
+        """KL(dense || sparse) in nats, summed over the window, with another output of a block."""
+        bindings = {value: dense.values[value] for value in self._live[block.module]}
+        bindings |= {value: dense.values[value] for value in self.arguments}
+        bindings[block.op.results[0]] = output
+        rest = self.ops[self._after[block.module] :]
+        (logits,) = execute(rest, [self.logits], bindings, self.scope(len(dense.log_p)))
+        log_q = F.log_softmax(logits, dim=-1)
+        return float(F.kl_div(log_q, dense.log_p, reduction="sum", log_target=True))
+
+    def _arguments(self, window: np.ndarray) -> dict[SSAValue, torch.Tensor]:
+        ids = torch.from_numpy(window.astype(np.int64))
+        return dict(zip(self.arguments, (ids, torch.arange(len(ids))), strict=True))
+
+
+class SparseOutput:
+    """A block's output under any choice, over one window."""
+
+    def __init__(self, model: Resumable, dense: DenseRun, block: Block):
+        self.block = block
+        self.dense = dense
+        self.scope = model.scope(len(dense.log_p))
+        self.model = model
+        if isinstance(block, MlpBlock):
+            self.neurons = neurons(block.op, dense.values[block.op.x], self._weight)
+            down = self._weight(block.op.down.string_value())
+            self.magnitudes = self.neurons.abs() * down.norm(dim=0)
+
+    def _weight(self, name: str) -> torch.Tensor:
+        return weight_of(self.block.op, name, self.scope)
+
+    def of(self, choice: Choice, predictor: Predictor | None) -> torch.Tensor:
+        selection = self._selection(choice, predictor)
+        if not isinstance(self.block, MlpBlock):
+            return self.dense.values[self.block.op.results[0]] * selection[..., None]
+        op = self.block.op
+        bias = None if op.down_bias is None else self._weight(op.down_bias.string_value())
+        return F.linear(self.neurons * selection, self._weight(op.down.string_value()), bias)
+
+    def _selection(self, choice: Choice, predictor: Predictor | None) -> torch.Tensor:
+        if isinstance(choice, LowRank):
+            assert predictor is not None and not choice.group, "priced by a threshold"
+            seen = source(self.model.blocks, self.block, choice.lookahead)
+            return predictor.scores(self.dense.values[seen.input]) > choice.threshold
+        if choice.of is Exact.NEURON:
+            return self.magnitudes > choice.threshold
+        assert isinstance(self.block, MlpBlock)
+        x = self.dense.values[self.block.op.x]
+        gates = neurons(self.block.op, x, self._weight, gate_only=True)
+        return gates.abs() > choice.threshold
+
+
+def price(
+    model: Resumable,
+    windows: Sequence[np.ndarray],
+    candidates: Mapping[str, Sequence[Candidate]],
+    predictors: Predictors,
+    observer: Observer,
+) -> dict[str, tuple[Option, ...]]:
+    """The candidates of each block with their cost in nats a token, over windows of token ids."""
+    runs = [model.run(window) for window in windows]
+    sparse = [block for block in model.blocks if candidates.get(block.module)]
+    options: dict[str, tuple[Option, ...]] = {}
+    for done, block in enumerate(sparse, start=1):
+        given = candidates[block.module]
+        costs = _costs(model, runs, block, given, predictors)
+        options[block.module] = tuple(
+            Option(c.choice, cost, c.recall, c.precision)
+            for c, cost in zip(given, costs, strict=True)
+        )
+        observer.progress(done, len(sparse))
+    return options
+
+
+def _costs(
+    model: Resumable,
+    runs: Sequence[DenseRun],
+    block: Block,
+    candidates: Sequence[Candidate],
+    predictors: Predictors,
+) -> list[float]:
+    sparse = [SparseOutput(model, run, block) for run in runs]
+    tokens = sum(len(run.log_p) for run in runs)
+
+    def outputs(choice: Choice) -> Iterator[torch.Tensor]:
+        predictor = predictors(block.module, choice.rank) if isinstance(choice, LowRank) else None
+        return (one.of(choice, predictor) for one in sparse)
+
+    def error(choice: Choice) -> float:
+        """Of the output that the rest of the model sees, squared, a token."""
+        pairs = zip(outputs(choice), runs, strict=True)
+        return sum(float(_miss(block, out, run, model)) for out, run in pairs) / tokens
+
+    def divergence(choice: Choice) -> float:
+        pairs = zip(outputs(choice), runs, strict=True)
+        return sum(model.divergence(run, block, out) for out, run in pairs) / tokens
+
+    errors = [error(candidate.choice) for candidate in candidates]
+    inexact = sorted(e for e in errors if e > 0)
+    if not inexact:
+        return [0.0] * len(errors)
+    anchors = {inexact[len(inexact) // 4], inexact[len(inexact) * 3 // 4]}
+    measured = {e: divergence(candidates[errors.index(e)].choice) for e in sorted(anchors)}
+    law = PowerLaw.through(measured)
+    return [measured.get(e, law(e)) if e > 0 else 0.0 for e in errors]
+
+
+def _miss(block: Block, output: torch.Tensor, run: DenseRun, model: Resumable) -> torch.Tensor:
+    """How far an output is from the dense one, squared and summed, behind the output projection."""
+    missing = run.values[block.op.results[0]] - output
+    if isinstance(block, AttentionBlock) and block.output is not None:
+        name = block.output.weight.string_value()
+        matrix = weight_of(block.op, name, model.scope(len(missing)))
+        missing = F.linear(missing.flatten(1), matrix)
+    return missing.square().sum()
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """`scale * x ** power`."""
+
+    scale: float
+    power: float
+
+    @staticmethod
+    def through(points: Mapping[float, float]) -> PowerLaw:
+        """Through one or two points; noise may not bend it far from proportion."""
+        (x, y), *rest = sorted((x, max(y, 1e-12)) for x, y in points.items())
+        if not rest:
+            return PowerLaw(y / x, 1.0)
+        ((x2, y2),) = rest
+        power = min(max(math.log(y2 / y) / math.log(x2 / x), 0.5), 1.5)
+        # Of the two the strong one is measured better.
+        return PowerLaw(y2 / x2**power, power)
+
+    def __call__(self, x: float) -> float:
+        return self.scale * float(x**self.power)

@@ -1,0 +1,192 @@
+"""insert-predictors: before each block that is to be sparse, what chooses its units.
+
+The block then keeps the chosen units and counts the others as 0. This is the plain meaning, which
+calibration measures and which the fuse-sparse passes turn into work that is not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.builder import Builder
+from xdsl.dialects.builtin import (
+    FloatAttr,
+    IntegerAttr,
+    ModuleOp,
+    SymbolRefAttr,
+    TensorType,
+    UnitAttr,
+    f32,
+    f64,
+    i1,
+    i64,
+)
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Block as IRBlock
+from xdsl.rewriter import InsertPoint
+
+from sparsecomp.dialects import aten, spz
+from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank
+
+from .base import Form, Pass, PassContext, PassError, functions
+from .blocks import Block, MlpBlock, blocks, source, weight_shapes
+from .build import from_module, shape_of
+from .outline import Outliner
+
+
+def predictor_names(module: str) -> tuple[str, str, str]:
+    """The weights of a block's low-rank predictor: down (rank, in), up (units, rank), bias."""
+    return f"{module}.predictor.down", f"{module}.predictor.up", f"{module}.predictor.bias"
+
+
+class InsertPredictors(Pass):
+    name = "insert-predictors"
+    help = "put what chooses neurons and heads before the blocks that are to be sparse"
+    requires = (Form.ROWS,)
+
+    def apply(self, module: ModuleOp, ctx: PassContext) -> None:
+        for func in functions(module):
+            found = blocks(func)
+            for block in found:
+                if (choice := sparsity_of(block.op)) is not None:
+                    _Insertion(module, block, _source(block, found)).run(choice)
+
+
+def sparsity_of(op: Operation) -> Choice | None:
+    """How allocate-sparsity wants a block to be."""
+    attribute = op.attributes.get("sparsity")
+    return attribute.data if isinstance(attribute, spz.SparsityAttr) else None
+
+
+def choices_in(module: ModuleOp) -> dict[str, Choice | None]:
+    """What allocate-sparsity decided for each block of @decode; None: dense."""
+    func = next(f for f in functions(module) if f.sym_name.data == "decode")
+    return {block.module: sparsity_of(block.op) for block in blocks(func)}
+
+
+def _source(block: Block, all_blocks: Sequence[Block]) -> SSAValue:
+    """What a block's predictor reads: the input of a block of its kind, so many before it."""
+    choice = sparsity_of(block.op)
+    if not isinstance(choice, LowRank):
+        return block.input
+    return source(all_blocks, block, choice.lookahead).input
+
+
+class _Insertion:
+    def __init__(self, module: ModuleOp, block: Block, source: SSAValue):
+        self.module = module
+        self.block = block
+        self.source = source
+        # As early as the input is there: what runs beside it is for the schedule to decide.
+        owner = source.owner
+        point = (
+            InsertPoint.at_start(owner) if isinstance(owner, IRBlock) else InsertPoint.after(owner)
+        )
+        self.builder = Builder(point)
+
+    def run(self, choice: Choice) -> None:
+        if isinstance(choice, LowRank):
+            selection = self._low_rank(choice)
+        elif isinstance(self.block, MlpBlock):
+            selection = self._cutoff(choice, self.block)
+        else:
+            raise PassError(self.block.op, "a cutoff skips neurons; attention needs low_rank")
+        _keep(self.block.op, selection)
+
+    def _low_rank(self, choice: LowRank) -> SSAValue:
+        names = predictor_names(self.block.module)
+        inputs, units = shape_of(self.source)[-1], self.block.units
+        shapes = ([choice.rank, inputs], [units, choice.rank], [units])
+        for name, shape in zip(names, shapes, strict=True):
+            self._declare(name, TensorType(f32, shape))
+        down, up, bias = map(SymbolRefAttr, names)
+        predict = self._insert(
+            spz.Predict,
+            [self.source],
+            {"down": down, "up": up, "bias": bias, "lookahead": _integer(choice.lookahead)},
+            f32,
+        )
+        rule: dict[str, Attribute] = (
+            {"count": _integer(choice.count), "group": _integer(choice.group)}
+            if choice.group
+            else {"threshold": _float(choice.threshold)}
+        )
+        return self._select(predict, rule, choice.density, choice.active)
+
+    def _cutoff(self, choice: Cutoff, block: MlpBlock) -> SSAValue:
+        gated = isinstance(block.op, spz.GatedMlp)
+        if choice.of is Exact.GATE and not gated:
+            raise PassError(block.op, "has no gate to cut off by; of = neuron would work")
+        left_out = ("up", "up_bias") if choice.of is Exact.GATE else ()
+        parts = ("gate", "up", "gate_bias", "up_bias", "act")
+        known = {
+            name: block.op.properties[name]
+            for name in parts
+            if name in block.op.properties and name not in left_out
+        }
+        values = self._insert(spz.Neurons, [block.input], known, f32)
+        rule: dict[str, Attribute] = {
+            "threshold": _float(choice.threshold),
+            "magnitude": UnitAttr(),
+        }
+        if choice.of is Exact.NEURON and choice.threshold > 0:
+            rule["scales"] = self._down_norms(block)
+        return self._select(values, rule, choice.density, choice.density)
+
+    def _down_norms(self, block: MlpBlock) -> SymbolRefAttr:
+        """How much of a neuron's value reaches the output: the norms of the columns of down."""
+        name = block.op.down.string_value()
+        shape = weight_shapes(self.module)[name]
+        body = IRBlock()
+        get = aten.Get(name, TensorType(f32, shape))
+        norm = aten.LinalgVectorNorm.call(
+            {"self": get.result, "dim": [0]}, [TensorType(f32, shape[1:])], block.module
+        )
+        body.add_ops([get, norm])
+        symbol, _ = Outliner(self.module).add(f"{name}.norms", body, norm.results[0])
+        return SymbolRefAttr(symbol)
+
+    def _select(
+        self, scores: SSAValue, rule: dict[str, Attribute], density: float, active: float
+    ) -> SSAValue:
+        shares = {"density": _float(density), "active": _float(active)}
+        return self._insert(spz.Select, [scores], rule | shares, i1)
+
+    def _insert(
+        self,
+        kind: type[spz.SpzOp],
+        operands: list[SSAValue],
+        properties: dict[str, Attribute],
+        element: Attribute,
+    ) -> SSAValue:
+        """A new op that gives something for each unit."""
+        rows = shape_of(self.source)[0]
+        op = kind.create(
+            operands=operands,
+            properties=properties,
+            attributes=from_module(self.block.module),
+            result_types=[TensorType(element, [rows, self.block.units])],
+        )
+        self.builder.insert(op)
+        return op.results[0]
+
+    def _declare(self, name: str, type: TensorType[Attribute]) -> None:
+        """A weight of this name, once for all functions."""
+        if name not in weight_shapes(self.module):
+            first = next(op for op in self.module.ops if isinstance(op, FuncOp))
+            Builder(InsertPoint.before(first)).insert(aten.Weight(name, type))
+
+
+def _keep(op: Operation, selection: SSAValue) -> None:
+    """Let the op keep the selected units alone."""
+    op.operands = [*op.operands, selection]
+    del op.attributes["sparsity"]
+
+
+def _integer(value: int) -> IntegerAttr:
+    return IntegerAttr(value, i64)
+
+
+def _float(value: float) -> FloatAttr:
+    return FloatAttr(value, f64)

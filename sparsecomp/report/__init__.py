@@ -1,0 +1,1 @@
+"""An artifact's sparsity as one page: what is chosen, how well, what it saves and what it costs."""

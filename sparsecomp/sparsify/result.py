@@ -1,0 +1,74 @@
+"""What is tried and what is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sparsecomp.evaluate import Estimate
+from sparsecomp.passes.insert_predictors import predictor_names
+from sparsecomp.sparsity import Choice, LowRank, Plan
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An artifact that was tried: what each block became (None: dense), and the bytes of weights
+    that a token is expected to read."""
+
+    choices: Mapping[str, Choice | None]
+    bytes_per_token: int
+
+    @property
+    def is_dense(self) -> bool:
+        return not any(self.choices.values())
+
+
+@dataclass(frozen=True)
+class Sparsified:
+    """What was found: a plan for the passes, its predictors, and what to tell about it.
+
+    `predictors` gives (down, up, bias) by module and rank. `recipe` (YAML) and `record` (JSON) go
+    into the artifact, `notes` are lines for the user.
+    """
+
+    plan: Plan
+    predictors: Callable[[str, int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+    recipe: str = ""
+    record: bytes = b""
+    notes: tuple[str, ...] = ()
+
+    def weights(self, choices: Mapping[str, Choice | None]) -> dict[str, torch.Tensor]:
+        """The predictors' weights by name, float32, for what the blocks became."""
+        found: dict[str, torch.Tensor] = {}
+        for module, choice in choices.items():
+            if isinstance(choice, LowRank):
+                tensors = self.predictors(module, choice.rank)
+                found |= zip(predictor_names(module), tensors, strict=True)
+        return found
+
+
+TryOut = Callable[[Sparsified | None, Path], Trial]
+"""Compiles an artifact for this machine; None: a dense one."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A plan that was compiled and measured: nats spent by prediction, and the ratio of
+    perplexities on the search split, with its interval.
+
+    `used` is the share of the budget that it may use on unseen text: by the upper end of the
+    interval, or by what text of another kind may do, whichever is more.
+    """
+
+    spend: float
+    trial: Trial
+    ratio: Estimate
+    used: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether it keeps the budget."""
+        return self.used <= 1

@@ -1,0 +1,191 @@
+"""Plans are tried until one keeps the budget and uses it.
+
+What is checked is what runs: artifacts are compiled for this machine, and their own decode path
+predicts text that no predictor was trained on, beside the dense artifact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import sparsecomp.runtime as rt
+from sparsecomp import evaluate
+from sparsecomp.calibrate.calibration import Calibration, CalibrationModel
+from sparsecomp.calibrate.text import read_texts, split
+from sparsecomp.evaluate import ArtifactLogits, Window
+from sparsecomp.evaluate.logits import FIRST_DECODED
+from sparsecomp.evaluate.texts import encode
+from sparsecomp.observer import Observer
+from sparsecomp.options import SparsityOptions
+from sparsecomp.recipe import read_recipe
+from sparsecomp.sparsity import Option, Plan
+
+from .report import Reporter
+from .result import Attempt, Sparsified, Trial, TryOut
+
+WINDOW = 256
+"""Tokens in a sequence of calibration text."""
+SHIFT = 0.12
+"""How far text of another kind may move the mean change of a token's cost, in standard deviations
+of that change. Measured on a model of Wikipedia: up to 0.08 on film reviews and on a novel."""
+FIRST_SHARE = 0.5
+"""Of the budget, to be spent by the costs as predicted in the first attempt."""
+GOAL = 0.9
+"""Of the budget: what later attempts are steered to use."""
+ENOUGH = 0.75
+"""Of the budget: a plan that is kept and uses this much is not improved further."""
+ATTEMPTS = 5
+SPEED_TOKENS, SPEED_ROUNDS = 64, 9
+
+
+def sparsify(
+    model: CalibrationModel,
+    options: SparsityOptions,
+    near: Path,
+    try_out: TryOut,
+    observer: Observer,
+) -> Sparsified:
+    """What a compile leaves unread. Scratch files lie beside `near`, the artifact to be.
+
+    Raises SparsecompError for text or a recipe that does not suit the model, a model without a
+    tokenizer, or activations that are not finite.
+    """
+    texts = read_texts(options.calibration)
+    recipe = None if options.recipe is None else read_recipe(options.recipe)
+    with contextlib.ExitStack() as stack:
+        scratch = tempfile.TemporaryDirectory(prefix=f".{near.name}.", dir=near.parent)
+        work = Path(stack.enter_context(scratch))
+        observer.stage("dense", "the program to compare with")
+        dense_trial = try_out(None, work / "dense.spz")
+        dense = stack.enter_context(rt.load(work / "dense.spz"))
+        window = min(WINDOW, dense.manifest.model.context)
+        splits = split(texts, lambda text: encode(dense, text), window=window)
+        calibration = Calibration(
+            model,
+            splits,
+            options.calibration_dir or work / "calibration",
+            seed=options.seed if recipe is None else recipe.seed,
+            lookahead=options.lookahead,
+            observer=observer,
+        )
+        reporter = Reporter(model, calibration, texts)
+        if recipe is not None:
+            return reporter.forced(calibration.follow(recipe))
+        if options.density is not None:
+            return reporter.forced(calibration.fixed(options.density))
+        budget = options.max_ppl_increase
+        search = _Search(calibration, dense, dense_trial, budget, work, try_out, observer)
+        return search.run(reporter)
+
+
+class _Search:
+    """Attempts at one budget."""
+
+    def __init__(
+        self,
+        calibration: Calibration,
+        dense: rt.Model,
+        dense_trial: Trial,
+        budget: float,
+        work: Path,
+        try_out: TryOut,
+        observer: Observer,
+    ):
+        self.calibration = calibration
+        self.dense = dense
+        self.dense_trial = dense_trial
+        self.budget = budget
+        self.work = work
+        self.try_out = try_out
+        self.observer = observer
+        self.windows = [Window(ids, FIRST_DECODED) for ids in calibration.splits.search.windows]
+
+    def run(self, reporter: Reporter) -> Sparsified:
+        options = self.calibration.options()
+        self.observer.stage("check", f"dense, {len(self.windows)} windows of text")
+        self.dense_costs = evaluate.costs(ArtifactLogits(self.dense), self.windows, self.observer)
+        attempts = self._attempts(options)
+        sparse = [a for a in attempts if a.kept and not a.trial.is_dense]
+        best = min(sparse, key=lambda a: a.trial.bytes_per_token, default=None)
+        if best is None:
+            tried = any(not a.trial.is_dense for a in attempts)
+            why = (
+                f"nothing that was tried keeps perplexity within {self.budget:.2%} of dense"
+                if tried
+                else "no block of the model is faster when sparse within the budget"
+            )
+        elif (slower := self._slower(Plan(options, best.spend))) is not None:
+            why = slower
+        else:
+            return reporter.found(options, self.budget, best, attempts)
+        return reporter.dense(options, self.budget, why, attempts)
+
+    def _attempts(self, options: Mapping[str, tuple[Option, ...]]) -> list[Attempt]:
+        """Plans from the predicted spend towards the one whose measured ratio uses the budget."""
+        spend, low, high = FIRST_SHARE * math.log1p(self.budget), 0.0, math.inf
+        attempts: list[Attempt] = []
+        for number in range(1, ATTEMPTS + 1):
+            attempt = self._attempt(Plan(options, spend), number)
+            if attempts and attempt.trial == attempts[-1].trial:
+                break
+            attempts.append(attempt)
+            if attempt.kept:
+                low = spend
+                if attempt.used >= ENOUGH:
+                    break
+            else:
+                high = spend
+            spend *= min(max(GOAL / max(attempt.used, 0.01), 1 / 8), 4)
+            if not low < spend < high:
+                spend = math.sqrt(max(low, high / 16) * high)
+            if high < low * 1.2:
+                break
+        return attempts
+
+    def _attempt(self, plan: Plan, number: int) -> Attempt:
+        self.observer.stage("check", f"attempt {number}, {len(self.windows)} windows of text")
+        path = self.work / "attempt.spz"
+        trial = self.try_out(Sparsified(plan, self.calibration.tensors), path)
+        with rt.load(path) as model:
+            costs = evaluate.costs(ArtifactLogits(model), self.windows, self.observer)
+        ratio = evaluate.ratio(costs, self.dense_costs, self.windows)
+        change = costs - self.dense_costs
+        unlike = float(change.mean() + SHIFT * change.std())
+        used = max(math.log(ratio.high), unlike) / math.log1p(self.budget)
+        return Attempt(plan.budget, trial, ratio, used)
+
+    def _slower(self, plan: Plan) -> str | None:
+        """That the sparse program takes longer than the dense one here, if it does: both decode
+        the same text, in turn."""
+        self.observer.stage("speed", "sparse beside dense")
+        path = self.work / "attempt.spz"
+        self.try_out(Sparsified(plan, self.calibration.tensors), path)
+        ids = self.windows[0].ids[: SPEED_TOKENS + 1].tolist()
+        with rt.load(path) as sparse:
+            _decode_seconds(sparse, ids), _decode_seconds(self.dense, ids)
+            ratios = [
+                _decode_seconds(sparse, ids) / _decode_seconds(self.dense, ids)
+                for _ in range(SPEED_ROUNDS)
+            ]
+        ratio = statistics.median(ratios)
+        if ratio < 1:
+            return None
+        return (
+            f"the sparse program takes {ratio:.2f} times as long as the dense one on this machine"
+        )
+
+
+def _decode_seconds(model: rt.Model, ids: list[int]) -> float:
+    """Seconds to decode the tokens after the first."""
+    with model.session(len(ids)) as session:
+        session.prefill(ids[:1])
+        started = time.perf_counter()
+        for token in ids[1:]:
+            session.decode(token)
+        return time.perf_counter() - started

@@ -1,0 +1,122 @@
+"""What a decode step may leave unread, block by block: the words that calibration, passes and
+recipes share.
+
+A block is an MLP or an attention, named by its module in the model. Its units are the neurons of
+the MLP or the heads of the attention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+from sparsecomp.errors import SparsecompError
+
+
+class Exact(StrEnum):
+    """What of a neuron is computed exactly before the rest is skipped."""
+
+    GATE = auto()
+    """act(gate . x) of a gated MLP: up and down are skipped (CATS, arXiv 2404.08763)."""
+    NEURON = auto()
+    """The neuron's whole value: its row of down is skipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRank:
+    """Units chosen by a low-rank predictor (Deja Vu, arXiv 2310.17157, section 4.1).
+
+    The predictor is two linears without an activation between, `rank` wide. It reads the input of
+    the block `lookahead` blocks of its kind earlier (0: its own).
+    Chosen are the units that score above `threshold` (a logit); or, when `group` is not 0, the
+    `count` best of each `group` units in order.
+    `density` is the expected share of units chosen. `active` is the expected share that is chosen
+    and not 0 (where an activation gives exact zeros; otherwise the same as the density).
+    """
+
+    rank: int
+    density: float
+    active: float
+    threshold: float = 0.0
+    count: int = 0
+    group: int = 0
+    lookahead: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise SparsecompError(f"rank is {self.rank}; it must be at least 1")
+        if self.lookahead not in (0, 1, 2):
+            raise SparsecompError(f"lookahead is {self.lookahead}; it must be 0, 1 or 2")
+        if not 0 <= self.count <= self.group:
+            raise SparsecompError(f"count {self.count} of a group of {self.group} units")
+        _check_shares(self.density, self.active)
+        _check_threshold(self.threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutoff:
+    """Neurons skipped once a first part of them is known exactly to be small.
+
+    Of a gate: its activation's magnitude is at most `threshold`. Of a neuron: its value's
+    magnitude times the Euclidean norm of its column of down is at most `threshold`; 0 skips exact
+    zeros alone. `density` is the expected share of neurons that are not skipped.
+    """
+
+    of: Exact
+    threshold: float
+    density: float
+
+    def __post_init__(self) -> None:
+        _check_shares(self.density)
+        _check_threshold(self.threshold)
+        if self.threshold < 0:
+            raise SparsecompError(f"threshold is {self.threshold}; a magnitude is never below 0")
+
+
+Choice = LowRank | Cutoff
+KINDS: Mapping[str, type[LowRank] | type[Cutoff]] = {"low_rank": LowRank, "cutoff": Cutoff}
+"""The names of the kinds in IR and recipes."""
+
+
+def kind_of(choice: Choice) -> str:
+    return next(name for name, kind in KINDS.items() if isinstance(choice, kind))
+
+
+@dataclass(frozen=True)
+class Option:
+    """A choice for a block and what it costs: nats a token, measured with this block alone sparse.
+
+    `recall` and `precision` are of the choice against the truth of the dense model; None where the
+    choice is exact.
+    """
+
+    choice: Choice
+    cost: float
+    recall: float | None = None
+    precision: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `allocate-sparsity` may choose from: options of blocks, and nats a token to spend.
+
+    A block that is not named stays dense. A plan that is `forced` leaves no choice: each block
+    takes its one option, whether it pays or not (a recipe, a fixed density).
+    """
+
+    options: Mapping[str, tuple[Option, ...]]
+    budget: float = math.inf
+    forced: bool = False
+
+
+def _check_shares(*shares: float) -> None:
+    for share in shares:
+        if not 0.0 <= share <= 1.0:
+            raise SparsecompError(f"a density is {share}; it must be between 0 and 1")
+
+
+def _check_threshold(threshold: float) -> None:
+    if not math.isfinite(threshold):
+        raise SparsecompError(f"threshold is {threshold}; it must be a finite number")

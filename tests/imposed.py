@@ -1,0 +1,108 @@
+"""Choices made by hand, with random predictors, in place of those that calibration finds."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from xdsl.dialects.builtin import ModuleOp
+
+from sparsecomp.frontend.export import export_model
+from sparsecomp.frontend.model_dir import ModelDir
+from sparsecomp.options import Dtype
+from sparsecomp.passes.base import PassContext, Weights
+from sparsecomp.passes.pipeline import LOWERING, RAISING, Step, run_pipeline
+from sparsecomp.reference.evaluate import evaluate
+from sparsecomp.reference.interpreter import Interpreter
+from sparsecomp.reference.spz import KVCache
+from sparsecomp.sparsify import Sparsified
+from sparsecomp.sparsity import Choice, Option, Plan
+
+_NAMES = [step.run.name for step in LOWERING]
+_FUSE, _LAY_OUT = _NAMES.index("fuse-sparse-mlp"), _NAMES.index("choose-layouts")
+
+
+def impose(
+    choices: Mapping[str, Choice], inputs: int, units: int, bias: Sequence[float] | float = 0.0
+) -> Sparsified:
+    """These choices for blocks of `units`; their predictors are random, the same for a module each
+    time. `bias` is added to the scores."""
+
+    def predictor(module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(zlib.crc32(module.encode()))
+        down = 0.3 * torch.randn(rank, inputs, generator=generator)
+        up = 0.3 * torch.randn(units, rank, generator=generator)
+        return down, up, torch.tensor(bias).expand(units).contiguous()
+
+    plan = Plan({name: (Option(choice, 0.0),) for name, choice in choices.items()}, forced=True)
+    return Sparsified(plan, predictor)
+
+
+class Masked:
+    """A model whose decode step keeps what is imposed, before that is made faster (None: dense).
+
+    Matrices are rounded to `dtype` as an artifact stores them.
+    """
+
+    def __init__(
+        self, path: Path, sparse: Sparsified | None, positions: int, dtype: Dtype = Dtype.F32
+    ):
+        module, given = _raised(path, positions)
+        self.plan = None if sparse is None else sparse.plan
+        predictors = {} if sparse is None else sparse.weights(_only(sparse.plan))
+        stored = torch.float32 if dtype is Dtype.F32 else torch.bfloat16
+
+        def weights(name: str) -> torch.Tensor:
+            value = predictors[name] if name in predictors else given(name)
+            return value.to(stored).float() if value.dim() > 1 else value
+
+        self.weights = cache(weights)
+        self.positions = positions
+        self.module = self._lowered(module, LOWERING[:_FUSE])
+
+    def fused(self) -> ModuleOp:
+        """The module in which what is left out is not read."""
+        return self._lowered(self.module, LOWERING[_FUSE:_LAY_OUT])
+
+    def scheduled(self, workers: int) -> ModuleOp:
+        return self._lowered(self.fused(), LOWERING[_LAY_OUT:], workers)
+
+    def logits(
+        self, ids: Sequence[int], prompt: int, module: ModuleOp | None = None
+    ) -> torch.Tensor:
+        """The reference's, (len(ids) - prompt + 1, vocab): of the prompt's last token and of each
+        after it."""
+        interpreter = Interpreter(module or self.module, self.weights, self.positions)
+        tokens, positions, kv = torch.tensor(ids), torch.arange(len(ids)), KVCache()
+        rows = [*interpreter.run("prefill", tokens[:prompt], positions[:prompt], kv)]
+        for p in range(prompt, len(ids)):
+            rows += interpreter.run("decode", tokens[p : p + 1], positions[p : p + 1], kv)
+        return torch.cat(rows)
+
+    def _lowered(self, module: ModuleOp, steps: Sequence[Step], workers: int = 1) -> ModuleOp:
+        module = module.clone()
+        ctx = PassContext(
+            evaluate=evaluate,
+            weights=self.weights,
+            positions=self.positions,
+            workers=workers,
+            plan=self.plan,
+        )
+        run_pipeline(module, ctx, steps=steps)
+        return module
+
+
+@cache
+def _raised(path: Path, positions: int) -> tuple[ModuleOp, Weights]:
+    exported = export_model(ModelDir.open(path))
+    weights = cache(exported.weights.get)
+    ctx = PassContext(evaluate=evaluate, weights=weights, positions=positions)
+    run_pipeline(exported.module, ctx, steps=RAISING)
+    return exported.module, weights
+
+
+def _only(plan: Plan) -> dict[str, Choice | None]:
+    return {name: option.choice for name, (option,) in plan.options.items()}

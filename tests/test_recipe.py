@@ -1,0 +1,73 @@
+"""Recipes survive being written, and say in one line what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsecomp.errors import SparsecompError
+from sparsecomp.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
+from sparsecomp.sparsity import Cutoff, Exact, LowRank
+
+SHARES = st.floats(0, 1)
+LOW_RANKS = st.builds(
+    LowRank,
+    rank=st.integers(1, 512),
+    density=SHARES,
+    active=SHARES,
+    threshold=st.floats(-50, 50),
+    count=st.integers(0, 8),
+    group=st.integers(8, 64),
+    lookahead=st.integers(0, 2),
+)
+CUTOFFS = st.builds(Cutoff, of=st.sampled_from(Exact), threshold=st.floats(0, 1e6), density=SHARES)
+NAMES = st.from_regex(r"model\.layers\.[0-9]\.(mlp|self_attn)", fullmatch=True)
+
+
+@given(st.dictionaries(NAMES, st.none() | LOW_RANKS | CUTOFFS), st.integers(0, 2**31))
+def test_round_trip(blocks: dict[str, LowRank | Cutoff | None], seed: int) -> None:
+    recipe = Recipe("model", seed, blocks)
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+
+
+BLOCK = "recipe: 1\nblocks:\n  mlp: "
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[1, 2", "is not YAML"),
+        ("- 1", "does not begin with recipe: 1"),
+        ("recipe: 2", "does not begin with recipe: 1"),
+        ("recipe: 1\nblock: {}", "block: is not known"),
+        ("recipe: 1\nseed: x", "seed: is 'x'"),
+        ("recipe: 1\nblocks: [a]", "blocks: must name blocks"),
+        (BLOCK + "low_rank", "mlp: needs a kind"),
+        (BLOCK + "{kind: magic}", "mlp: needs a kind, one of dense, low_rank, cutoff"),
+        (BLOCK + "{kind: dense, rank: 3}", "mlp: a dense block has nothing else"),
+        (BLOCK + "{kind: cutoff, of: gate, density: 0.5}", "mlp: threshold is missing"),
+        (BLOCK + "{kind: cutoff, of: all, density: 0.5, threshold: 1}", "mlp: of is 'all'"),
+        (BLOCK + "{kind: cutoff, of: gate, density: 2, threshold: 1}", "mlp: a density is 2.0"),
+        (BLOCK + "{kind: cutoff, of: gate, density: .5, threshold: .nan}", "mlp: threshold is nan"),
+        (BLOCK + "{kind: low_rank, rank: true, density: 1, active: 1}", "mlp: rank is True"),
+        (BLOCK + "{kind: low_rank, rank: 0, density: 1, active: 1}", "mlp: rank is 0"),
+        (BLOCK + "{kind: low_rank, rank: 4, density: 1, active: 1, ranks: 3}", "mlp: ranks is not"),
+    ],
+)
+def test_one_line_for_what_is_wrong(text: str, problem: str, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(SparsecompError) as raised:
+        read_recipe(file)
+    message = str(raised.value)
+    assert message.startswith(f"recipe {file}: {problem}") and "\n" not in message
+
+
+def test_not_text(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_bytes(b"recipe: \xff")
+    with pytest.raises(SparsecompError, match="not text"):
+        read_recipe(file)
