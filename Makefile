@@ -25,7 +25,7 @@ demo: $(MODEL)/config.json
 	$(BIN)/python examples/demo.py $(MODEL)
 
 test: $(MODEL)/config.json
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	$(BIN)/lit --workers 2 --succinct tests
 
 lint: $(READY)

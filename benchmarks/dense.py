@@ -1,10 +1,11 @@
-"""Speed of a dense artifact beside llama.cpp (F16) and Hugging Face eager.
+"""Speed of a dense artifact beside llama.cpp at the same precision, and Hugging Face eager.
 
 Every contender gets the same token ids and threads, each in its own process; their runs alternate,
 round after round, with a measurement of the memory bandwidth in every round. Sampling is left out:
 decode steps are fed the text's own next token. Prints medians and the spread; asserts nothing.
 
     python benchmarks/dense.py models/smollm2-135m-instruct
+    python benchmarks/dense.py models/smollm2-135m-instruct --dtype int8
 """
 
 import argparse
@@ -28,6 +29,16 @@ from sparsecomp.runtime.artifact import Artifact, Dtype, Manifest
 
 PREFILL_TOKENS = 512
 DECODE_PROMPT = 32
+GGUF_KINDS = {
+    Dtype.F32: ("f16",),
+    Dtype.BF16: ("f16",),
+    Dtype.INT8: ("q8_0",),
+    Dtype.INT4: ("q4_0", "q4_1"),
+}
+"""What llama.cpp has at the precision of an artifact."""
+GGUF_BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5.0}
+OUR_BITS = {Dtype.F32: 32.0, Dtype.BF16: 16.0, Dtype.INT8: 8.5, Dtype.INT4: 4.5}
+"""Of a weight, with its share of a scale."""
 SETTLE_S = 0.05  # lets the last contender's spinning threads go to sleep
 
 
@@ -56,7 +67,7 @@ class Report:
 def main() -> None:
     options = _arguments()
     options.build.mkdir(exist_ok=True)
-    artifact = options.artifact or _compile(options.model_dir, options.threads, options.build)
+    artifact = options.artifact or _compile(options)
     tokens = _tokens(options.model_dir, options.text)
     with Artifact.open(artifact) as opened:
         manifest = opened.manifest
@@ -86,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model_dir", type=Path)
     parser.add_argument("--artifact", type=Path, help="a compiled artifact [compiled anew]")
+    parser.add_argument("--dtype", choices=list(map(str, Dtype)), default=str(Dtype.BF16))
     parser.add_argument("--text", type=Path, default=Path(__file__).with_name("prompt.txt"))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=7)
@@ -98,10 +110,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _compile(model_dir: Path, threads: int, build: Path) -> Path:
-    artifact = build / "dense.spz"
-    command = [sys.executable, "-m", "sparsecomp", "compile", str(model_dir), "-o", str(artifact)]
-    if subprocess.run([*command, "--workers", str(threads)]).returncode != 0:
+def _compile(options: argparse.Namespace) -> Path:
+    artifact: Path = options.build / f"dense-{options.dtype}.spz"
+    command = [sys.executable, "-m", "sparsecomp", "compile", str(options.model_dir)]
+    command += ["-o", str(artifact), "--dtype", options.dtype, "--workers", str(options.threads)]
+    if subprocess.run(command).returncode != 0:
         sys.exit("error: the model did not compile")
     return artifact
 
@@ -119,26 +132,32 @@ def _contenders(
 ) -> Iterable[Contender]:
     """The artifact first: ratios are against it."""
     weight_bytes = sum(manifest.bytes_per_token.values())
-    two_byte = weight_bytes // 2 if manifest.model.dtype is Dtype.F32 else weight_bytes
+    weights = weight_bytes * 8 / OUR_BITS[manifest.model.dtype]
     model_dir, capacity, threads = str(options.model_dir), "1024", str(options.threads)
     python = sys.executable
     ours = [python, script("contender_sparsecomp.py"), str(artifact), capacity]
     yield Contender(f"sparsecomp {manifest.model.dtype}", ours, weight_bytes)
     if not options.no_peer:
         peer = options.peer_python or peer_python(options.build / "peer-venv")
-        gguf = options.build / f"{options.model_dir.name}.f16.gguf"
-        if not gguf.exists():
-            from gguf_f16 import write_f16
-
-            try:
-                write_f16(options.model_dir, gguf)
-            except ValueError as error:
-                sys.exit(f"error: {error}; use --no-peer")
-        command = [str(peer), script("contender_llama_cpp.py"), str(gguf), capacity, threads]
-        yield Contender("llama.cpp f16", command, two_byte)
-    for dtype, scale in (("bfloat16", 1), ("float32", 2)):
+        for kind in GGUF_KINDS[manifest.model.dtype]:
+            gguf = _gguf(options, kind)
+            command = [str(peer), script("contender_llama_cpp.py"), str(gguf), capacity, threads]
+            yield Contender(f"llama.cpp {kind}", command, round(weights * GGUF_BITS[kind] / 8))
+    for dtype, size in (("bfloat16", 2), ("float32", 4)):
         command = [python, script("contender_hugging_face.py"), model_dir, dtype, threads]
-        yield Contender(f"Hugging Face {dtype}", command, two_byte * scale)
+        yield Contender(f"Hugging Face {dtype}", command, round(weights * size))
+
+
+def _gguf(options: argparse.Namespace, kind: str) -> Path:
+    path: Path = options.build / f"{options.model_dir.name}.{kind}.gguf"
+    if not path.exists():
+        from gguf_llama import write_gguf
+
+        try:
+            write_gguf(options.model_dir, path, kind)
+        except ValueError as error:
+            sys.exit(f"error: {error}; use --no-peer")
+    return path
 
 
 def _round(

@@ -76,30 +76,41 @@ static float* floats(int64_t n) {
     return p;
 }
 
-template <int K>
+// K activations as the decode kernels over T read them.
+template <class T, int K>
+static float* activations() {
+    float* x = floats(K);
+    if constexpr (!is_quantized<T>) return x;
+    float* packed = floats(round_up(K, 64));
+    pack_input<K>(packed, x);
+    return packed;
+}
+
+template <class T, int K>
 static void linear_decode(const char* name) {
-    constexpr int64_t N = BYTES / 2 / K;
-    static float *x = floats(K), *y = floats(N);
-    against_read(name, N * K * 2, [](int w) {
-        linear_rows<bf16, K>(y, x, buffer, nullptr, N * w / WORKERS, N * (w + 1) / WORKERS);
+    constexpr int64_t N = (BYTES - 64) / row_bytes<T, K>();
+    static float *x = activations<T, K>(), *y = floats(N);
+    against_read(name, N * row_bytes<T, K>(), [](int w) {
+        linear_rows<T, K>(y, x, matrix<T, K>(buffer, N), nullptr, N * w / WORKERS,
+                          N * (w + 1) / WORKERS);
     });
 }
 
-template <bool GATED, int K>
+template <class T, bool GATED, int K>
 static void mlp_decode(const char* name) {
-    constexpr int64_t STRIDE = Neuron<bf16, GATED, K, K>::STRIDE, N = BYTES / 2 / STRIDE;
-    static float *x = floats(K), *out = floats(WORKERS * round_up(K, 16));
-    against_read(name, N * STRIDE * 2, [](int w) {
-        mlp_neurons<bf16, Act::silu, GATED, K, K>(out + w * round_up(K, 16), x, buffer, nullptr,
-                                                  nullptr, N * w / WORKERS,
-                                                  N * (w + 1) / WORKERS);
+    constexpr int64_t EACH = (GATED ? 3 : 2) * row_bytes<T, K>(), N = (BYTES - 64) / EACH;
+    static float *x = activations<T, K>(), *out = floats(WORKERS * round_up(K, 16));
+    against_read(name, N * EACH, [](int w) {
+        mlp_neurons<T, Act::silu, GATED, K, K>(
+            out + w * round_up(K, 16), x, neurons<T, GATED, K, K>(buffer, N), nullptr, nullptr,
+            N * w / WORKERS, N * (w + 1) / WORKERS);
     });
 }
 
 // A random share of the neurons, all of them active: what is read is what is listed.
 template <Act A, bool GATED, int K>
 static void mlp_sparse(const char* name) {
-    constexpr int64_t STRIDE = Neuron<bf16, GATED, K, K>::STRIDE, N = BYTES / 2 / STRIDE;
+    constexpr int64_t STRIDE = Neurons<bf16, GATED, K, K>::STRIDE, N = BYTES / 2 / STRIDE;
     static float *x = floats(K), *out = floats(WORKERS * round_up(K, 16)), *bias = floats(N);
     static std::vector<int32_t> list;
     for (int64_t i = 0; i < N; ++i) bias[i] = 100.0f;
@@ -115,10 +126,25 @@ static void mlp_sparse(const char* name) {
         against_read(title, static_cast<int64_t>(list.size()) * STRIDE * 2, [](int w) {
             const auto count = static_cast<int64_t>(list.size());
             mlp_listed<bf16, A, GATED, Known::nothing, K, K>(
-                out + w * round_up(K, 16), x, buffer, bias, bias, list.data(), nullptr,
-                listed_begin(count, w, WORKERS), listed_begin(count, w + 1, WORKERS));
+                out + w * round_up(K, 16), x, neurons<bf16, GATED, K, K>(buffer, N), bias, bias,
+                list.data(), nullptr, listed_begin(count, w, WORKERS),
+                listed_begin(count, w + 1, WORKERS));
         });
     }
+}
+
+template <int K>
+static void packing(const char* name) {
+    constexpr int COUNT = 2000;
+    static float *x = floats(K), *packed = floats(round_up(K, 64));
+    std::vector<double> each;
+    for (int i = 0; i < 25; ++i) {
+        double start = now();
+        for (int j = 0; j < COUNT; ++j) pack_input<K>(packed, x);
+        each.push_back((now() - start) / COUNT);
+        sink = static_cast<uint32_t>(packed[0]);
+    }
+    std::printf("%s\t%.2f\tus\t\t\n", name, 1e6 * median(each));
 }
 
 // One worker's list of N neurons, a tenth of them chosen.
@@ -189,30 +215,32 @@ static void heads_decode(const char* queries, const char* outputs) {
     static const auto lists = half_of_heads<H>(LAYERS);
     static float *x = floats(max(K, H * E)), *y = floats(WORKERS * round_up(max(K, H * E), 16));
     static const auto list = [](int64_t l) { return &lists[l * (H + 1)]; };
+    static const auto rows = matrix<bf16, K>(buffer, LAYERS * H * E);
+    static const auto columns = matrix<bf16, H * E>(buffer, LAYERS * K);
     int64_t bytes = LAYERS * LAYER * 2 / H * (H / 2);
     against_dense(
         queries, bytes,
         [](int w) {
             for (int64_t l = 0; l < LAYERS; ++l)
-                linear_listed_rows<bf16, K, E, H>(y, x, buffer + l * LAYER, nullptr, list(l),
+                linear_listed_rows<bf16, K, E, H>(y, x, rows.from(l * H * E), nullptr, list(l),
                                                   E * w / WORKERS, E * (w + 1) / WORKERS);
         },
         [](int w) {
             for (int64_t l = 0; l < LAYERS; ++l)
-                linear_rows<bf16, K>(y, x, buffer + l * LAYER, nullptr, H * E * w / WORKERS,
+                linear_rows<bf16, K>(y, x, rows.from(l * H * E), nullptr, H * E * w / WORKERS,
                                      H * E * (w + 1) / WORKERS);
         });
     against_dense(
         outputs, bytes,
         [](int w) {
             for (int64_t l = 0; l < LAYERS; ++l)
-                linear_listed_columns<bf16, K, E>(y + w * round_up(K, 16), x, buffer + l * LAYER,
+                linear_listed_columns<bf16, K, E>(y + w * round_up(K, 16), x, rows.from(l * H * E),
                                                   list(l), E * w / WORKERS,
                                                   E * (w + 1) / WORKERS);
         },
         [](int w) {
             for (int64_t l = 0; l < LAYERS; ++l)
-                linear_rows<bf16, H * E>(y, x, buffer + l * LAYER, nullptr, K * w / WORKERS,
+                linear_rows<bf16, H * E>(y, x, columns.from(l * K), nullptr, K * w / WORKERS,
                                          K * (w + 1) / WORKERS);
         });
 }
@@ -278,12 +306,13 @@ static void against_peak(const char* name, double flops, F kernel) {
                 100 * median(ratio));
 }
 
-template <int K, int N, int M>
+template <class T, int K, int N, int M>
 static void linear_prefill(const char* name) {
     float *x = floats(512 * K), *y = floats(512 * N);
     against_peak(name, 2.0 * 512 * K * N, [&] {
         for (int i = 0; i < 512; i += M)
-            linear_tile<bf16, K>(y + i * N, N, x + i * K, K, buffer, nullptr, M, 0, N);
+            linear_tile<T, K>(y + i * N, N, x + i * K, K, matrix<T, K>(buffer, N), nullptr, M, 0,
+                              N);
     });
 }
 
@@ -292,7 +321,8 @@ static void mlp_prefill(const char* name) {
     float *x = floats(512 * K), *y = floats(512 * K);
     against_peak(name, 2.0 * 3 * 512 * K * N, [&] {
         for (int i = 0; i < 512; i += M)
-            mlp_tile<bf16, Act::silu, true, K, K>(y + i * K, K, x + i * K, K, buffer, nullptr,
+            mlp_tile<bf16, Act::silu, true, K, K>(y + i * K, K, x + i * K, K,
+                                                  neurons<bf16, true, K, K>(buffer, N), nullptr,
                                                   nullptr, M, 0, N);
     });
 }
@@ -320,12 +350,21 @@ static void barriers() {
 
 int main() {
     barriers();
-    linear_decode<576>("linear_rows K=576");
-    linear_decode<1536>("linear_rows K=1536");
-    linear_decode<4096>("linear_rows K=4096");
-    mlp_decode<true, 576>("mlp_neurons gated K=576");
-    mlp_decode<true, 2048>("mlp_neurons gated K=2048");
-    mlp_decode<false, 2048>("mlp_neurons plain K=2048");
+    linear_decode<bf16, 576>("linear_rows K=576");
+    linear_decode<bf16, 1536>("linear_rows K=1536");
+    linear_decode<bf16, 4096>("linear_rows K=4096");
+    linear_decode<int8, 576>("linear_rows int8 K=576");
+    linear_decode<int8, 4096>("linear_rows int8 K=4096");
+    linear_decode<int4, 576>("linear_rows int4 K=576");
+    linear_decode<int4, 4096>("linear_rows int4 K=4096");
+    mlp_decode<bf16, true, 576>("mlp_neurons gated K=576");
+    mlp_decode<bf16, true, 2048>("mlp_neurons gated K=2048");
+    mlp_decode<bf16, false, 2048>("mlp_neurons plain K=2048");
+    mlp_decode<int8, true, 576>("mlp_neurons int8 gated K=576");
+    mlp_decode<int8, true, 2048>("mlp_neurons int8 gated K=2048");
+    mlp_decode<int4, true, 576>("mlp_neurons int4 gated K=576");
+    mlp_decode<int4, true, 2048>("mlp_neurons int4 gated K=2048");
+    packing<576>("pack_input K=576");
     mlp_sparse<Act::relu, false, 2048>("mlp_listed relu K=2048");
     mlp_sparse<Act::relu, false, 384>("mlp_listed relu K=384");
     mlp_sparse<Act::silu, true, 576>("mlp_listed silu gated K=576");
@@ -340,9 +379,10 @@ int main() {
     listed_attention_decode<6, 6, 64>("attention_partial 3 of 6 heads of 64");
     listed_attention_decode<9, 3, 64>("attention_partial 1 of 3 groups of 64");
     listed_attention_decode<32, 32, 64>("attention_partial 16 of 32 heads of 64");
-    linear_prefill<576, 1536, 32>("linear_tile K=576 N=1536 rows=32");
-    linear_prefill<576, 1536, 64>("linear_tile K=576 N=1536 rows=64");
-    linear_prefill<2048, 2048, 64>("linear_tile K=2048 N=2048 rows=64");
+    linear_prefill<bf16, 576, 1536, 32>("linear_tile K=576 N=1536 rows=32");
+    linear_prefill<bf16, 576, 1536, 64>("linear_tile K=576 N=1536 rows=64");
+    linear_prefill<int8, 576, 1536, 64>("linear_tile int8 K=576 N=1536 rows=64");
+    linear_prefill<bf16, 2048, 2048, 64>("linear_tile K=2048 N=2048 rows=64");
     mlp_prefill<576, 1536, 32>("mlp_tile K=576 N=1536 rows=32");
     mlp_prefill<576, 1536, 64>("mlp_tile K=576 N=1536 rows=64");
     attention_prefill<9, 3, 64>("attention_tile 9/3 heads of 64");

@@ -1,8 +1,8 @@
 """What the native kernels reach of the machine's limits, each measured beside its limit.
 
-Decode kernels (bf16 weights and caches of 270 MB, all workers) against a plain read of the same
-buffer; prefill kernels (one core) against independent multiply-adds in registers. Kernel and limit
-alternate; the share is the median of their ratios, the rate a median too.
+Decode kernels (weights and caches of 270 MB, bf16 unless named, all workers) against a plain read
+of the same buffer; prefill kernels (one core) against independent multiply-adds in registers.
+Kernel and limit alternate; the share is the median of their ratios, the rate a median too.
 
     python benchmarks/kernels.py --workers 2 --target native
 """

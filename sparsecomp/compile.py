@@ -40,6 +40,7 @@ from sparsecomp.passes.pipeline import (
     find_pass,
     run_pipeline,
 )
+from sparsecomp.recipe import Recipe, read_recipe
 from sparsecomp.reference.evaluate import Derived, evaluate
 from sparsecomp.runtime import artifact, state
 from sparsecomp.sparsify import Sparsified, Trial, sparsify
@@ -81,7 +82,8 @@ def compile_model(
     observer.stage("export", str(options.model_dir))
     model_dir = ModelDir.open(options.model_dir)
     exported = export_model(model_dir)
-    compiler = _Compiler(options, model_dir, exported)
+    recipe = _recipe(options)
+    compiler = _Compiler(options, model_dir, exported, () if recipe is None else recipe.wider)
 
     observer.stage("passes", f"{len(PIPELINE)} passes for {compiler.positions} positions")
     watcher = _Watcher(options, observer)
@@ -92,6 +94,7 @@ def compile_model(
         sparse = sparsify(
             compiler.calibration_model(),
             options.sparsity,
+            recipe,
             options.output,
             compiler.try_out,
             observer,
@@ -125,8 +128,15 @@ class _NativeProgram:
 class _Compiler:
     """One model on its way: raised once, then lowered, built and packed for each plan tried."""
 
-    def __init__(self, options: CompileOptions, model_dir: ModelDir, exported: ExportedModel):
+    def __init__(
+        self,
+        options: CompileOptions,
+        model_dir: ModelDir,
+        exported: ExportedModel,
+        wider: tuple[str, ...],
+    ):
         self.options = options
+        self.wider = wider
         self.model_dir = model_dir
         self.exported = exported
         self.positions = _positions(options, exported.facts)
@@ -147,6 +157,7 @@ class _Compiler:
             self.exported.weights.get,
             self.positions,
             self.options.dtype,
+            self.wider,
             self.model_dir.identity(),
         )
 
@@ -202,6 +213,7 @@ class _Compiler:
             workers=self.options.workers,
             dtype=self.options.dtype,
             plan=None if sparse is None else sparse.plan,
+            wider=self.wider,
         )
 
     def _program(self, source: str, target: Target) -> _NativeProgram:
@@ -292,6 +304,12 @@ class _Compiler:
 # ---- steps ----
 
 
+def _recipe(options: CompileOptions) -> Recipe | None:
+    if options.sparsity is None or options.sparsity.recipe is None:
+        return None
+    return read_recipe(options.sparsity.recipe)
+
+
 def _check_passes(options: CompileOptions) -> None:
     for name in (*options.print_ir_before, *options.print_ir_after, options.stop_after):
         if name is not None:
@@ -365,12 +383,14 @@ def _given_first(given: Mapping[str, torch.Tensor], checkpoint: Weights) -> Weig
 
 
 def _dtype(storage: exec.Storage) -> str:
-    return "BF16" if storage.item == 2 else "F32"
+    return "U8" if storage.quantised else "BF16" if storage.bits == 16 else "F32"
 
 
 def _stored_shape(storage: exec.Storage) -> tuple[int, ...]:
+    if storage.quantised:
+        return (storage.bytes,)
     if storage.layout.data is exec.Layout.NEURON_MAJOR:
-        return storage.dims[0], sum(storage.part_bytes) // storage.item
+        return storage.dims[0], sum(storage.part_bytes) * 8 // storage.bits
     if storage.layout.data is exec.Layout.COLUMNS:
         return storage.dims[::-1]
     return storage.dims

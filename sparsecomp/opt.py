@@ -9,6 +9,7 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 
 from sparsecomp import dialects
 from sparsecomp.errors import SparsecompError
+from sparsecomp.options import Dtype
 from sparsecomp.passes.base import PassContext
 from sparsecomp.passes.pipeline import PIPELINE, find_pass, run_pass
 from sparsecomp.recipe import Recipe
@@ -29,8 +30,11 @@ def parse(text: str) -> ModuleOp:
     return module
 
 
-def optimise(text: str, passes: list[str], recipe: Recipe | None = None) -> str:
-    """IR text through the named passes, as text; a recipe says what becomes sparse.
+def optimise(
+    text: str, passes: list[str], recipe: Recipe | None = None, dtype: Dtype = Dtype.F32
+) -> str:
+    """IR text through the named passes, as text; a recipe says what becomes sparse, and what
+    is not quantised.
 
     Weights have no values here: a pass that must evaluate one says so.
     """
@@ -41,7 +45,9 @@ def optimise(text: str, passes: list[str], recipe: Recipe | None = None) -> str:
         weights=_no_weights,
         positions=TEXT_POSITIONS,
         workers=TEXT_WORKERS,
+        dtype=dtype,
         plan=None if recipe is None else recipe.plan(),
+        wider=() if recipe is None else recipe.wider,
     )
     for run in runs:
         run_pass(run, module, ctx)

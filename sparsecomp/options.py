@@ -11,10 +11,16 @@ from sparsecomp.errors import SparsecompError
 
 
 class Dtype(StrEnum):
-    """The type weights and the KV cache are stored in; arithmetic is always float32."""
+    """The type weights are stored in. With f32 the KV cache is f32 too, else bf16.
+
+    Sums are always float32; a decode step rounds what it multiplies with 8 or 4 bits to 15.
+    """
 
     F32 = "f32"
     BF16 = "bf16"
+    INT8 = "int8"
+    """8 bits, 32 weights to a scale; the high 4 are a 4-bit weight of their own."""
+    INT4 = "int4"
 
 
 class Sparsity(StrEnum):

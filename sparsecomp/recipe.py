@@ -3,6 +3,7 @@
 recipe: 1
 model: relu-opt-18m
 seed: 0
+wider: [lm_head]
 blocks:
   model.decoder.layers.0: {kind: cutoff, of: neuron, threshold: 0.0, density: 0.3}
   model.decoder.layers.1: {kind: low_rank, rank: 64, density: 0.15, active: 0.04, ...}
@@ -27,11 +28,13 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """What each block becomes: a choice, or None for dense. `seed` is that of the training."""
+    """What each block becomes: a choice, or None for dense. `seed` is that of the training.
+    `wider` are weights, or modules of weights, that --dtype int8 or int4 leaves in bf16."""
 
     model: str
     seed: int
     blocks: Mapping[str, Choice | None]
+    wider: tuple[str, ...] = ()
 
     def plan(self) -> Plan:
         """The plan that leaves no other choice."""
@@ -46,6 +49,7 @@ def dump_recipe(recipe: Recipe) -> str:
         "recipe": VERSION,
         "model": recipe.model,
         "seed": recipe.seed,
+        "wider": list(recipe.wider),
         "blocks": {name: _entry(choice) for name, choice in recipe.blocks.items()},
     }
     return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=1000)
@@ -75,17 +79,21 @@ def parse_recipe(text: str) -> Recipe:
         raise SparsecompError(f"is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict) or document.get("recipe") != VERSION:
         raise SparsecompError(f"does not begin with recipe: {VERSION}")
-    if unknown := document.keys() - {"recipe", "model", "seed", "blocks"}:
+    if unknown := document.keys() - {"recipe", "model", "seed", "wider", "blocks"}:
         raise SparsecompError(f"{', '.join(map(str, sorted(unknown, key=str)))}: is not known")
     seed, blocks = document.get("seed", 0), document.get("blocks", {})
     if type(seed) is not int or seed < 0:
         raise SparsecompError(f"seed: is {seed!r}, must be an integer from 0 on")
+    wider = document.get("wider", [])
+    if not isinstance(wider, list) or not all(isinstance(name, str) for name in wider):
+        raise SparsecompError("wider: must be a list of names of weights or modules")
     if not isinstance(blocks, dict):
         raise SparsecompError("blocks: must name blocks, each with its choice")
     return Recipe(
         str(document.get("model", "")),
         seed,
         {str(name): _choice(str(name), entry) for name, entry in blocks.items()},
+        tuple(wider),
     )
 
 

@@ -44,7 +44,8 @@ def impose(
 class Masked:
     """A model whose decode step keeps what is imposed, before that is made faster (None: dense).
 
-    Matrices are rounded to `dtype` as an artifact stores them.
+    With bf16 the matrices are rounded as an artifact stores them. In 8 or 4 bits the scheduled
+    program says how each of them is.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Masked:
         module, given = _raised(path, positions)
         self.plan = None if sparse is None else sparse.plan
         predictors = {} if sparse is None else sparse.weights(_only(sparse.plan))
-        stored = torch.float32 if dtype is Dtype.F32 else torch.bfloat16
+        stored = torch.bfloat16 if dtype is Dtype.BF16 else torch.float32
 
         def weights(name: str) -> torch.Tensor:
             value = predictors[name] if name in predictors else given(name)
@@ -61,6 +62,7 @@ class Masked:
 
         self.weights = cache(weights)
         self.positions = positions
+        self.dtype = dtype
         self.module = self._lowered(module, LOWERING[:_FUSE])
 
     def fused(self) -> ModuleOp:
@@ -89,6 +91,7 @@ class Masked:
             weights=self.weights,
             positions=self.positions,
             workers=workers,
+            dtype=self.dtype,
             plan=self.plan,
         )
         run_pipeline(module, ctx, steps=steps)

@@ -46,6 +46,7 @@ class CalibrationModel:
     weights: Weights
     positions: int
     dtype: Dtype
+    wider: tuple[str, ...]
     identity: str
 
 

@@ -45,7 +45,7 @@ class Share(click.ParamType[float]):
     type=click.Choice(list(map(str, Dtype))),
     default=str(Dtype.BF16),
     show_default=True,
-    help="Type in which weights and KV cache are stored; arithmetic is float32.",
+    help="Type in which weights are stored; norms and sums are float32, the KV cache bf16 or f32.",
 )
 @click.option(
     "--sparsity",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sparsecomp.errors import SparsecompError
+from sparsecomp.options import Dtype
 
 
 @click.command("opt")
@@ -21,7 +22,14 @@ from sparsecomp.errors import SparsecompError
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),
-    help="What becomes sparse, for allocate-sparsity: a YAML recipe.",
+    help="What becomes sparse, and what is not quantised: a YAML recipe.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(list(map(str, Dtype))),
+    default=str(Dtype.F32),
+    show_default=True,
+    help="Type in which weights are to be stored.",
 )
 @click.option(
     "--verify-roundtrip",
@@ -29,7 +37,7 @@ from sparsecomp.errors import SparsecompError
     help="Also check that the result, parsed again, prints the same.",
 )
 def opt_verb(
-    file: Path, passes: tuple[str, ...], recipe: Path | None, verify_roundtrip: bool
+    file: Path, passes: tuple[str, ...], recipe: Path | None, dtype: str, verify_roundtrip: bool
 ) -> None:
     """Run passes over the IR in FILE (default: stdin)."""
     text = _read(file)
@@ -37,7 +45,8 @@ def opt_verb(
     from sparsecomp.recipe import read_recipe
 
     names = [name.strip() for group in passes for name in group.split(",") if name.strip()]
-    result = optimise(text, names, None if recipe is None else read_recipe(recipe))
+    given = None if recipe is None else read_recipe(recipe)
+    result = optimise(text, names, given, Dtype(dtype))
     if verify_roundtrip:
         _check_same(result, optimise(result, []))
     click.echo(result.rstrip("\n"))

@@ -69,7 +69,7 @@ def bytes_per_token(module: ModuleOp, reading: Reading = Reading.EXPECTED) -> di
         once = [storage for storage in dict.fromkeys(_reads(op)) if storage not in seen]
         if isinstance(op, exec.Embed | exec.Rope):
             seen.update(once)
-            total[part] += sum(math.prod(s.dims[1:]) * s.item for s in once)
+            total[part] += sum(s.row_bytes(math.prod(s.dims[1:])) for s in once)
         elif reading is not Reading.DENSE or isinstance(op, exec.SparseLinear):
             total[part] += _bytes(op, reading)
         elif isinstance(op, exec.Neurons | exec.SparseMlp):  # two that would be one
@@ -209,8 +209,7 @@ def _slots(module: ModuleOp) -> list[exec.KVSlot]:
 
 def kv_bytes_per_position(module: ModuleOp) -> int:
     """Bytes of keys and values that one position adds."""
-    item = min(op.item for op in module.ops if isinstance(op, exec.Storage))
-    return item * sum(
+    return exec.cache_item(module) * sum(
         slot.groups.value.data * (slot.key.value.data + slot.value.value.data)
         for slot in _slots(module)
     )

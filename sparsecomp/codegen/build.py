@@ -30,18 +30,21 @@ FLAGS = (
 COMPILERS = ("c++", "g++", "clang++")
 
 MARCH = {
-    Target.X86_64_V3: "-march=x86-64-v3",
-    Target.X86_64_V4: "-march=x86-64-v4",
-    Target.NATIVE: "-march=native",
-    Target.AARCH64: "-mcpu=generic",
+    Target.X86_64_V3: ("-march=x86-64-v3",),
+    Target.X86_64_V4: ("-march=x86-64-v4", "-mavx512vnni"),
+    Target.NATIVE: ("-march=native",),
+    Target.AARCH64: ("-mcpu=generic",),
 }
+"""x86-64-v4 has no integer products, the processors that have it do, but for the oldest."""
 MACHINE = {
     Target.X86_64_V3: "x86_64",
     Target.X86_64_V4: "x86_64",
     Target.AARCH64: "aarch64",
 }
 V3_FLAGS = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
-V4_FLAGS = (*V3_FLAGS, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+V4_FLAGS = (
+    *V3_FLAGS, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"
+)  # fmt: skip
 
 NATIVE_MACROS = {
     "__AVX__": "avx",
@@ -142,7 +145,7 @@ def cpu_flags(target: Target, compiler: Compiler) -> tuple[str, ...]:
         case Target.AARCH64:
             return ("asimd",)
         case Target.NATIVE:
-            macros = compiler.run([MARCH[target], "-dM", "-E", "-x", "c++", "-"], text="")
+            macros = compiler.run([*MARCH[target], "-dM", "-E", "-x", "c++", "-"], text="")
             defined = {
                 line.split()[1] for line in macros.splitlines() if line.startswith("#define")
             }
@@ -160,7 +163,7 @@ def build(source: str, target: Target, compiler: Compiler) -> bytes:
         file = Path(folder) / "program.cpp"
         library = Path(folder) / "program.so"
         file.write_text(source)
-        compiler.run([*FLAGS, MARCH[target], str(file), "-o", str(library)])
+        compiler.run([*FLAGS, *MARCH[target], str(file), "-o", str(library)])
         if not library.is_file():
             raise SparsecompError(
                 f"C++ compiler {compiler.command[0]}: wrote no library; g++ 11 or clang 14 work"

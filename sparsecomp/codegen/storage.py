@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from xdsl.dialects.builtin import BFloat16Type
+from torch.nn import functional as F
 
 from sparsecomp.dialects import exec
+from sparsecomp.dialects.exec import to_lines
 from sparsecomp.errors import SparsecompError
+from sparsecomp.rounding import Rounded, planes, rounded
 
 Weights = Callable[[str], torch.Tensor]
 
@@ -18,14 +20,17 @@ def storage_bytes(storage: exec.Storage, weights: Weights) -> memoryview:
 
     Raises SparsecompError when a weight has not the size that the program was compiled for.
     """
-    element = torch.bfloat16 if isinstance(storage.element, BFloat16Type) else torch.float32
+    parts = [weights(symbol.string_value()) for symbol in storage.of]
     names = [symbol.string_value() for symbol in storage.of]
-    if storage.layout.data is exec.Layout.NEURON_MAJOR:
-        packed = _neuron_major(storage, [weights(name) for name in names], element)
+    neuron_major = storage.layout.data is exec.Layout.NEURON_MAJOR
+    if neuron_major or storage.layout.data is exec.Layout.COLUMNS:
+        parts[-1] = parts[-1].T
+    if storage.quantised:
+        packed = _sheets(storage, [rounded(_rows(part), storage.bits) for part in parts])
+    elif neuron_major:
+        packed = _neuron_major(storage, parts)
     else:
-        weight = weights(names[0])
-        by_columns = storage.layout.data is exec.Layout.COLUMNS
-        packed = (weight.T if by_columns else weight).to(element).contiguous()
+        packed = parts[0].to(_element(storage)).contiguous()
     data = packed.flatten().view(torch.uint8)
     if data.numel() != storage.bytes:
         raise SparsecompError(
@@ -34,14 +39,33 @@ def storage_bytes(storage: exec.Storage, weights: Weights) -> memoryview:
     return data.numpy().data
 
 
-def _neuron_major(
-    storage: exec.Storage, parts: list[torch.Tensor], element: torch.dtype
-) -> torch.Tensor:
+def _element(storage: exec.Storage) -> torch.dtype:
+    return torch.bfloat16 if storage.bits == 16 else torch.float32
+
+
+def _rows(weight: torch.Tensor) -> torch.Tensor:
+    return weight.reshape(-1, weight.shape[-1])
+
+
+def _neuron_major(storage: exec.Storage, parts: list[torch.Tensor]) -> torch.Tensor:
     """(neurons, elements of one neuron): rows of (gate,) up, columns of down, each padded."""
-    widths = [size // storage.item for size in storage.part_bytes]
+    element = _element(storage)
+    widths = [size // element.itemsize for size in storage.part_bytes]
     packed = torch.zeros(storage.dims[0], sum(widths), dtype=element)
     start = 0
-    for part, width in zip((*parts[:-1], parts[-1].T), widths, strict=True):
+    for part, width in zip(parts, widths, strict=True):
         packed[:, start : start + part.shape[1]] = part
         start += width
     return packed
+
+
+def _sheets(storage: exec.Storage, parts: list[Rounded]) -> torch.Tensor:
+    """The sheets one behind the other, each from a line on. neuron_major: the high planes of the
+    rows in the first, all else in the second."""
+    high, low = zip(*map(planes, parts), strict=True)
+    if storage.layout.data is exec.Layout.NEURON_MAJOR:
+        sheets = [torch.cat(high[:-1], 1), torch.cat([*low[:-1], high[-1], low[-1]], 1)]
+    else:
+        sheets = [high[0], low[0]]
+    flat = (sheet.flatten() for sheet in sheets)
+    return torch.cat([F.pad(sheet, (0, to_lines(len(sheet)) - len(sheet))) for sheet in flat])

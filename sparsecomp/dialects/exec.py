@@ -17,7 +17,9 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     FlatSymbolRefAttrConstr,
     IntegerAttr,
+    IntegerType,
     MemRefType,
+    ModuleOp,
     StringAttr,
     SymbolNameConstraint,
     SymbolRefAttr,
@@ -63,10 +65,18 @@ from xdsl.traits import (
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.str_enum import StrEnum
 
+from sparsecomp import nibbles
+
 from .spz import F64, I64, ActAttr, PairingAttr, SideAttr
 
 LINE = 64
 """Bytes of a cache line: parts of a neuron start on one."""
+
+
+def to_lines(size: int) -> int:
+    """Bytes, rounded up to whole lines."""
+    return math.ceil(size / LINE) * LINE
+
 
 PART_ALIGN = 16
 """A head of a partial attention: values padded to this, then maximum, sum, and padding again."""
@@ -76,11 +86,14 @@ class Layout(StrEnum):
     """How the tensors of a storage lie in memory."""
 
     ROWS = auto()
-    """One matrix, row by row, in the storage type."""
+    """One matrix, row by row, in the storage type. In 8 bits first the high planes of all rows,
+    then the low ones (see nibbles.py)."""
     COLUMNS = auto()
     """One matrix, column by column: its transpose row by row, in the storage type."""
     NEURON_MAJOR = auto()
-    """The rows of (gate,) up and the columns of down that belong to one neuron, side by side."""
+    """The rows of (gate,) up and the columns of down that belong to one neuron, side by side. In 8
+    or 4 bits first the high planes of all neurons' rows, then what else each neuron has: the low
+    planes of its rows, its column of down."""
     FLOATS = auto()
     """f32 in order: norms, biases, tables."""
 
@@ -226,23 +239,62 @@ class Storage(IRDLOperation):
         return tuple(int(n) for n in self.shape.get_values())
 
     @property
-    def item(self) -> int:
-        """Bytes of an element."""
-        return 2 if isinstance(self.element, BFloat16Type) else 4
+    def bits(self) -> int:
+        """Of an element; 8 and 4 are quantised."""
+        if isinstance(self.element, IntegerType):
+            return self.element.width.data
+        return 16 if isinstance(self.element, BFloat16Type) else 32
+
+    @property
+    def quantised(self) -> bool:
+        return self.bits <= 8
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """How many rows lie in it, and the weights of each; neuron_major has three kinds."""
+        dims = self.dims[::-1] if self.layout.data is Layout.COLUMNS else self.dims
+        return math.prod(dims[:-1]), math.prod(dims[-1:])
+
+    def row_bytes(self, width: int) -> int:
+        """Bytes of a row of `width` weights, scales included."""
+        if self.quantised:
+            return nibbles.row_bytes(width, self.bits)
+        return width * self.bits // 8
+
+    @property
+    def sheets(self) -> tuple[int, ...]:
+        """Of quantised weights: bytes that each row, or neuron, has in each of the sheets that lie
+        one behind the other."""
+        if self.layout.data is Layout.NEURON_MAJOR:
+            _, inputs, outputs = self.dims
+            projected = len(self.of) - 1
+            low = nibbles.low_bytes(inputs) if self.bits == 8 else 0
+            return (
+                projected * nibbles.high_bytes(inputs),
+                projected * low + nibbles.row_bytes(outputs, self.bits),
+            )
+        _, width = self.rows
+        high = nibbles.high_bytes(width)
+        return (high, nibbles.low_bytes(width)) if self.bits == 8 else (high,)
 
     @property
     def bytes(self) -> int:
         """Its size in the artifact."""
-        if self.layout.data is not Layout.NEURON_MAJOR:
-            return math.prod(self.dims) * self.item
-        return self.dims[0] * sum(self.part_bytes)
+        neuron_major = self.layout.data is Layout.NEURON_MAJOR
+        count = self.dims[0] if neuron_major else self.rows[0]
+        if self.quantised:
+            return sum(to_lines(count * size) for size in self.sheets)
+        if neuron_major:
+            return count * sum(self.part_bytes)
+        return count * self.row_bytes(self.rows[1])
 
     @property
     def part_bytes(self) -> tuple[int, ...]:
-        """neuron_major: bytes of each part of one neuron, padded so that each starts a line."""
+        """neuron_major: bytes of each part of one neuron. Those that are not quantised are padded
+        so that each starts a line."""
         _, inputs, outputs = self.dims
-        sizes = [inputs] * (len(self.of) - 1) + [outputs]
-        return tuple(math.ceil(n * self.item / LINE) * LINE for n in sizes)
+        sizes = [self.row_bytes(n) for n in (*[inputs] * (len(self.of) - 1), outputs)]
+        return tuple(sizes if self.quantised else map(to_lines, sizes))
 
 
 @irdl_op_definition
@@ -385,10 +437,25 @@ class Norm(Kernel):
 
 
 @irdl_op_definition
+class Quantize(Kernel):
+    """out = the row x (1, width) rounded to 15 bits, for products with quantised weights.
+
+    out (1, padded width) has room for the codes, their scales and their sums.
+    """
+
+    name = "exec.quantize"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
 class Linear(Kernel):
     """out = x @ weight.T + bias; the units are the rows of the weight.
 
-    The weight may be stored by columns, for another kernel's sake.
+    The weight may be stored by columns, for another kernel's sake. With a quantised weight stored
+    by rows, one row x is what exec.quantize made of it; so it is for the neurons of an MLP.
     """
 
     name = "exec.linear"
@@ -761,6 +828,12 @@ def buffer_of(value: SSAValue) -> Buffer | None:
     return op if isinstance(op, Buffer) else None
 
 
+def cache_item(module: ModuleOp) -> int:
+    """Bytes of an element of the KV cache: f32 where all weights are, else bf16."""
+    storages = (op for op in module.ops if isinstance(op, Storage))
+    return 2 if any(storage.bits < 32 for storage in storages) else 4
+
+
 def find_storage(op: Operation, symbol: SymbolRefAttr) -> Storage:
     """The storage that an op names. Raises VerifyException when it is not declared."""
     storage = SymbolTable.lookup_symbol(op, symbol)
@@ -781,6 +854,7 @@ Exec = Dialect(
         Embed,
         Ids,
         Norm,
+        Quantize,
         Linear,
         Mlp,
         Select,

@@ -46,6 +46,17 @@ class PassContext:
     dtype: Dtype = Dtype.F32
     plan: Plan | None = None
     """What may be made sparse; None: nothing."""
+    wider: tuple[str, ...] = ()
+    """Weights, or modules of weights, that are not to be quantised."""
+
+    def is_wide(self, weight: str) -> bool:
+        """Whether a weight is not to be quantised."""
+        return any(covers(name, weight) for name in self.wider)
+
+
+def covers(name: str, weight: str) -> bool:
+    """Whether `name` is a weight's, or that of a module it belongs to."""
+    return weight == name or weight.startswith(f"{name}.")
 
 
 class PassError(SparsecompError):

@@ -1,7 +1,7 @@
 """choose-layouts: how each weight will lie in memory, decided by what reads it.
 
-A matrix read by a linear lies row by row; column by column when
-some linear reads selected columns of it. The matrices of an MLP lie neuron by neuron, so that a
+A matrix read by a linear lies row by row; column by column when some linear reads selected
+columns of it. The matrices of an MLP lie neuron by neuron, so that a
 neuron that is skipped is bytes never read. All else (norms, biases, tables) is f32 in order.
 """
 
@@ -30,8 +30,8 @@ from sparsecomp.options import Dtype
 
 from .base import Form, Pass, PassContext, functions, module_path
 
-ELEMENTS = {Dtype.F32: f32, Dtype.BF16: bf16}
-"""The storage types, as IR types."""
+UNQUANTISED = {Dtype.F32: f32, Dtype.BF16: bf16, Dtype.INT8: bf16, Dtype.INT4: bf16}
+"""The storage types of matrices that are not quantised, as IR types."""
 
 Need = tuple[exec.Layout, tuple[str, ...]]
 """A layout and the weights to be laid out so."""
@@ -67,7 +67,8 @@ def matrix_need(op: Operation, by_columns: Container[str]) -> Need:
     return exec.Layout.COLUMNS if columns else exec.Layout.ROWS, (weight,)
 
 
-def _needs(op: Operation, by_columns: Container[str]) -> Iterator[Need]:
+def needs(op: Operation, by_columns: Container[str]) -> Iterator[Need]:
+    """The storages of what an op reads."""
     floats: tuple[str, ...] = ()
     match op:
         case spz.Embed():
@@ -149,6 +150,23 @@ def _shape(need: Need, types: dict[str, TensorType[Attribute]], positions: int) 
     return shape
 
 
+def declarations(module: ModuleOp) -> dict[str, aten.Weight | aten.Derived]:
+    """The weights of a module, by name."""
+    weights = (op for op in module.ops if isinstance(op, aten.Weight | aten.Derived))
+    return {op.sym_name.data: op for op in weights}
+
+
+def read_by_columns(module: ModuleOp) -> set[str]:
+    """The weights of which some linear reads selected columns."""
+    return {
+        name
+        for func in functions(module)
+        for op in func.body.block.ops
+        if _reads_columns(op)
+        for name in symbols(op, "weight")
+    }
+
+
 class ChooseLayouts(Pass):
     name = "choose-layouts"
     help = "decide how each weight lies in memory, by what reads it"
@@ -156,24 +174,15 @@ class ChooseLayouts(Pass):
 
     def apply(self, module: ModuleOp, ctx: PassContext) -> None:
         storages = Storages(module)
-        types = {
-            op.sym_name.data: op.type
-            for op in module.ops
-            if isinstance(op, aten.Weight | aten.Derived)
-        }
-        by_columns = {
-            name
-            for func in functions(module)
-            for op in func.body.block.ops
-            if _reads_columns(op)
-            for name in symbols(op, "weight")
-        }
+        declared = declarations(module)
+        types = {name: op.type for name, op in declared.items()}
+        by_columns = read_by_columns(module)
         taken: set[str] = set()
         first = next(functions(module))
         builder = Builder(InsertPoint.before(first))
         for func in functions(module):
             for op in func.body.block.ops:
-                for need in _needs(op, by_columns):
+                for need in needs(op, by_columns):
                     if need in storages:
                         continue
                     name = _name(need, op)
@@ -181,12 +190,15 @@ class ChooseLayouts(Pass):
                         name += "'"
                     taken.add(name)
                     storages.add(need, name)
-                    floats = need[0] is exec.Layout.FLOATS
+                    element: Attribute = f32
+                    if need[0] is not exec.Layout.FLOATS:
+                        stored = declared[need[1][0]].attributes.get("stored")
+                        element = stored or UNQUANTISED[ctx.dtype]
                     storage = exec.Storage.create(
                         properties={
                             "sym_name": StringAttr(name),
                             "layout": exec.LayoutAttr(need[0]),
-                            "element": f32 if floats else ELEMENTS[ctx.dtype],
+                            "element": element,
                             "shape": DenseArrayBase.from_list(
                                 i64, _shape(need, types, ctx.positions)
                             ),

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sparsecomp import nibbles
 from sparsecomp.dialects import spz
 from sparsecomp.options import Dtype
 from sparsecomp.sparsity import Choice, Cutoff, Exact
 
 from .blocks import Block, MlpBlock
+from .quantize_weights import BITS
 
-ITEM = {Dtype.F32: 4, Dtype.BF16: 2}
 FLOAT = 4
 
 # Measured by benchmarks/kernels.py on x86-64-v4, one core at 20 GB/s.
@@ -27,6 +28,12 @@ LISTED = 900.0
 the speed of reading in order, 8 KB neurons at 85 %."""
 SCANNED = 4.0
 """Bytes read in order while a selection looks at one unit."""
+
+
+def row_bytes(width: int, dtype: Dtype) -> int:
+    """Bytes of a row of `width` weights as it is stored; a short one is not quantised."""
+    wide = width * (4 if dtype is Dtype.F32 else 2)
+    return min(wide, nibbles.row_bytes(width, BITS[dtype])) if dtype in BITS else wide
 
 
 @dataclass(frozen=True)
@@ -55,29 +62,31 @@ class BlockCost:
     units: int
     inputs: int
     unit: Unit
-    item: int
+    dtype: Dtype
 
     @staticmethod
     def of(block: Block, shapes: Mapping[str, tuple[int, ...]], dtype: Dtype) -> BlockCost:
-        item = ITEM[dtype]
         if isinstance(block, MlpBlock):
             units, inputs = shapes[block.op.up.string_value()]
             outputs = shapes[block.op.down.string_value()][0]
             rows = 2 if isinstance(block.op, spz.GatedMlp) else 1
-            return BlockCost(units, inputs, Unit(inputs * item, rows, outputs * item), item)
+            unit = Unit(row_bytes(inputs, dtype), rows, row_bytes(outputs, dtype))
+            return BlockCost(units, inputs, unit, dtype)
         outputs, inputs = shapes[block.query.weight.string_value()]
         column = 0
         if block.output is not None:
             out, size = shapes[block.output.weight.string_value()]
-            column = out * size // block.units * item
-        row = outputs // block.units * inputs * item
-        return BlockCost(block.units, inputs, Unit(row, 1, column), item)
+            column = size // block.units * row_bytes(out, dtype)
+        row = outputs // block.units * row_bytes(inputs, dtype)
+        return BlockCost(block.units, inputs, Unit(row, 1, column), dtype)
 
     def predictor_bytes(self, choice: Choice) -> int:
         """Bytes of a low-rank predictor; 0 for other kinds."""
         if isinstance(choice, Cutoff):
             return 0
-        return choice.rank * (self.inputs + self.units) * self.item + self.units * FLOAT
+        down = choice.rank * row_bytes(self.inputs, self.dtype)
+        up = self.units * row_bytes(choice.rank, self.dtype)
+        return down + up + self.units * FLOAT
 
     def bytes(self, choice: Choice | None) -> float:
         """Expected bytes of weights that a token reads, the predictor's too; None: dense."""

@@ -24,6 +24,7 @@ from .fuse_sparse_attention import FuseSparseAttention
 from .fuse_sparse_mlp import FuseSparseMlp
 from .insert_predictors import InsertPredictors
 from .plan_memory import PlanMemory
+from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
 from .raise_experts import RaiseExperts
 from .raise_head import RaiseHead
@@ -76,6 +77,7 @@ LOWERING: tuple[Step, ...] = (
     Step("spz", FuseSparseMlp()),
     Step("spz", FuseSparseAttention()),
     # A program for this machine.
+    Step("spz", QuantizeWeights()),
     Step("spz", ChooseLayouts()),
     Step("exec", SelectKernels()),
     Step("exec", FuseResidual()),

@@ -31,6 +31,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.rewriter import InsertPoint
 
+from sparsecomp import nibbles
 from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.dialects.exec import row_strides
 
@@ -79,6 +80,7 @@ class Lowering:
         self.block = Block()
         self.builder = Builder(InsertPoint.at_end(self.block))
         self.slots: dict[SSAValue, Slot] = {}
+        self.quantised: dict[SSAValue, SSAValue] = {}
         self.path = ""
 
     def run(self) -> exec.Program:
@@ -142,6 +144,20 @@ class Lowering:
         if math.prod(slot.shape[1:]) == width:
             return dense
         return self._copied(slot).value
+
+    def _factor(self, x: SSAValue, weight: SymbolRefAttr) -> SSAValue:
+        """What a kernel multiplies the rows of a weight with: one row x is quantised, once, when
+        the weight is."""
+        storage = exec.find_storage(self.func, weight)
+        by_columns = storage.layout.data is exec.Layout.COLUMNS
+        shape = exec.shape_of(x)
+        if not storage.quantised or by_columns or len(shape) != 2 or shape[0] != 1:
+            return x
+        if x not in self.quantised:
+            out = self._buffer((1, nibbles.padded(shape[1])))
+            self._kernel(exec.Quantize, [x, out.value], {})
+            self.quantised[x] = out.value
+        return self.quantised[x]
 
     def _copied(self, slot: Slot) -> Slot:
         copy = self._buffer(slot.shape)
@@ -289,11 +305,12 @@ class Lowering:
     def _linear(self, op: spz.Linear | spz.LmHead) -> None:
         # Several rows a token are read as so many more tokens.
         x = self._dense(op.x) if len(shape_of(op.x)) == 2 else self._packed(op.x)
+        weight = self._matrix(op)
         self._kernel(
             exec.Linear,
-            [x, self._result(op.result).value],
+            [self._factor(x, weight), self._result(op.result).value],
             {
-                "weight": self._matrix(op),
+                "weight": weight,
                 "bias": self._floats(op, "bias"),
                 "part": exec.PartAttr(_part(op)),
             },
@@ -304,11 +321,12 @@ class Lowering:
         out, bias = self._result(op.result), self._floats(op, "bias")
         inputs = op.side.data is spz.Side.INPUTS
         parts = self._buffer(out.shape) if inputs else out
+        weight = self._matrix(op)
         self._kernel(
             exec.SparseLinear,
-            [x, chosen, parts.value],
+            [self._factor(x, weight), chosen, parts.value],
             {
-                "weight": self._matrix(op),
+                "weight": weight,
                 "bias": None if inputs else bias,
                 "side": op.side,
                 "blocks": IntegerAttr(shape_of(op.selection)[1], i64),
@@ -322,13 +340,14 @@ class Lowering:
     def _mlp(self, op: spz.Mlp | spz.GatedMlp) -> None:
         if len(shape_of(op.x)) != 2:
             raise PassError(op, "works on more than one row per token, which has no native kernel")
-        x = self._dense(op.x)
+        weights = self._storage(mlp_need(op))
+        x = self._factor(self._dense(op.x), weights)
         parts = self._buffer(shape_of(op.result))
         self._kernel(
             exec.Mlp,
             [x, parts.value],
             {
-                "weights": self._storage(mlp_need(op)),
+                "weights": weights,
                 "gate_bias": self._floats(op, "gate_bias"),
                 "up_bias": self._floats(op, "up_bias"),
                 "gated": UnitAttr() if isinstance(op, spz.GatedMlp) else None,
@@ -351,10 +370,12 @@ class Lowering:
         down, up = (self._storage((exec.Layout.ROWS, symbols(op, n))) for n in ("down", "up"))
         part = exec.PartAttr(exec.Part.PREDICTORS)
         rank = self._buffer((1, exec.find_storage(self.func, down).dims[0]))
-        self._kernel(exec.Linear, [x, rank.value], {"weight": down, "part": part})
+        self._kernel(
+            exec.Linear, [self._factor(x, down), rank.value], {"weight": down, "part": part}
+        )
         self._kernel(
             exec.Linear,
-            [rank.value, self._result(op.result).value],
+            [self._factor(rank.value, up), self._result(op.result).value],
             {"weight": up, "bias": self._floats(op, "bias"), "part": part},
         )
 
@@ -362,12 +383,13 @@ class Lowering:
         need = self.storages.neurons(op)
         if need is None:
             raise PassError(op, "reads weights that are not those of an MLP's neurons")
-        x = self._one_row(op)
+        weights = self._storage(need)
+        x = self._factor(self._one_row(op), weights)
         self._kernel(
             exec.Neurons,
             [x, self._result(op.result).value],
             {
-                "weights": self._storage(need),
+                "weights": weights,
                 "gate_bias": self._floats(op, "gate_bias"),
                 "up_bias": self._floats(op, "up_bias"),
                 "gated": None if op.gate is None else UnitAttr(),
@@ -388,12 +410,13 @@ class Lowering:
         self._kernel(exec.Select, [scores, self.slots[op.result].value], how)
 
     def _sparse_mlp(self, op: spz.SparseMlp) -> None:
-        x, chosen = self._one_row(op), self._dense(op.selection)
+        weights = self._storage(mlp_need(op))
+        x, chosen = self._factor(self._one_row(op), weights), self._dense(op.selection)
         known = [] if op.values is None else [self._dense(op.values)]
         parts = self._buffer(shape_of(op.result))
         names = ("gate_known", "act", "density", "active")
         how: dict[str, Attribute | None] = {name: op.properties.get(name) for name in names}
-        how["weights"] = self._storage(mlp_need(op))
+        how["weights"] = weights
         how["gated"] = None if op.gate is None else UnitAttr()
         # What is known is not computed, so neither is a bias added.
         if op.values is None:

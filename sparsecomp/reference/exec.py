@@ -17,6 +17,7 @@ from xdsl.ir import SSAValue
 from sparsecomp.dialects import aten, exec
 from sparsecomp.dialects.exec import Mode, Space, row_strides, shape_of
 from sparsecomp.errors import SparsecompError
+from sparsecomp.rounding import round_to
 
 from .evaluate import Derived, Scope, Weights, find_symbol, torch_dtype
 from .kernels import KERNELS
@@ -30,17 +31,21 @@ class Stored:
     def __init__(self, module: ModuleOp, weights: Weights, positions: int):
         self.scope = Scope(1, weights, Derived(positions))
         self._values: dict[exec.Storage, tuple[torch.Tensor, ...]] = {}
-        storages = [op for op in module.ops if isinstance(op, exec.Storage)]
-        narrow = any(op.item == 2 for op in storages)
-        self.cache_dtype = torch.bfloat16 if narrow else torch.float32
+        self.cache_dtype = torch.bfloat16 if exec.cache_item(module) == 2 else torch.float32
 
     def get(self, storage: exec.Storage) -> tuple[torch.Tensor, ...]:
         """The tensors in a storage."""
         if storage not in self._values:
-            dtype = torch_dtype(storage.element)
             names = [symbol.string_value() for symbol in storage.of]
+            by_columns = storage.layout.data is exec.Layout.COLUMNS
+            neuron_major = storage.layout.data is exec.Layout.NEURON_MAJOR
             self._values[storage] = tuple(
-                self._weight(storage, name).to(dtype).float() for name in names
+                _stored(
+                    self._weight(storage, name),
+                    storage,
+                    by_columns or (neuron_major and name == names[-1]),
+                )
+                for name in names
             )
         return self._values[storage]
 
@@ -49,6 +54,15 @@ class Stored:
         if isinstance(declaration, aten.Derived):
             return self.scope.derived.get(declaration, self.scope.weights)
         return self.scope.weights(name)
+
+
+def _stored(weight: torch.Tensor, storage: exec.Storage, by_columns: bool) -> torch.Tensor:
+    """What a storage keeps of a weight. Quantised rows are its rows, or its columns."""
+    if not storage.quantised:
+        return weight.to(torch_dtype(storage.element)).float()
+    if by_columns:
+        return round_to(weight.T, storage.bits).T
+    return round_to(weight, storage.bits)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from xdsl.ir import Operation, SSAValue
 
+from sparsecomp import nibbles
 from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.dialects.exec import Fold, Mode, shape_of
 
@@ -52,10 +53,25 @@ def norm(w: Worker, op: exec.Norm) -> None:
     w.tensor(op.out).copy_(y)
 
 
+def quantize(w: Worker, op: exec.Quantize) -> None:
+    """Here the values that the codes stand for, and zeros behind them."""
+    x, out = w.tensor(op.x), w.tensor(op.out)
+    groups = F.pad(x, (0, out.shape[-1] - x.shape[-1])).view(-1, nibbles.GROUP)
+    scales = groups.abs().amax(1, keepdim=True) / nibbles.FACTOR_STEPS
+    codes = (groups / torch.where(scales == 0, 1.0, scales)).round()
+    out.copy_((codes * scales).view_as(out))
+
+
+def _factor(w: Worker, value: SSAValue, weight: torch.Tensor) -> torch.Tensor:
+    """What a weight is multiplied with, without the padding of a quantised row."""
+    return w.tensor(value)[..., : weight.shape[-1]]
+
+
 def linear(w: Worker, op: exec.Linear) -> None:
     (weight,), bias = w.weights(op, "weight"), w.weight(op, "bias")
     units = w.units(op, len(weight))
-    y = F.linear(w.tensor(op.x), weight[units], None if bias is None else bias[units])
+    x = _factor(w, op.x, weight)
+    y = F.linear(x, weight[units], None if bias is None else bias[units])
     w.tensor(op.out)[..., units] = y
 
 
@@ -67,7 +83,7 @@ def _project(
 ) -> torch.Tensor:
     """What these rows of a matrix give, with their part of a bias of the op."""
     (x, *_), added = op.inputs, w.weight(op, bias)
-    return F.linear(w.tensor(x), matrix[units], None if added is None else added[units])
+    return F.linear(_factor(w, x, matrix), matrix[units], None if added is None else added[units])
 
 
 def _values(
@@ -119,11 +135,11 @@ def sparse_linear(w: Worker, op: exec.SparseLinear) -> None:
         return
     rows = weight.view(blocks, -1, weight.shape[1])
     units = w.units(op, rows.shape[1])
-    y = torch.zeros(len(x), *rows.shape[:2])
-    y[:, chosen] = torch.einsum("ti,bri->tbr", x, rows[chosen])
+    y = torch.zeros(len(out), *rows.shape[:2])
+    y[:, chosen] = torch.einsum("ti,bri->tbr", _factor(w, op.x, weight), rows[chosen])
     if bias is not None:
         y[:, chosen] += bias.view(blocks, -1)[chosen]
-    out.view(len(x), blocks, -1)[:, :, units] = y[:, :, units]
+    out.view(len(out), blocks, -1)[:, :, units] = y[:, :, units]
 
 
 def neurons(w: Worker, op: exec.Neurons) -> None:
@@ -317,6 +333,7 @@ KERNELS: dict[type[Operation], Callable[[Worker, Any], None]] = {
     exec.Embed: embed,
     exec.Ids: ids,
     exec.Norm: norm,
+    exec.Quantize: quantize,
     exec.Linear: linear,
     exec.SparseLinear: sparse_linear,
     exec.Mlp: mlp,

@@ -32,6 +32,8 @@ class Dtype(enum.StrEnum):
 
     F32 = "f32"
     BF16 = "bf16"
+    INT8 = "int8"
+    INT4 = "int4"
 
 
 class Target(enum.StrEnum):

@@ -110,7 +110,7 @@ class Reporter:
             curve=self._curve(options) if budget is not None else (),
             attempts=tuple(AttemptRecord(a.spend, _ratio(a.ratio), a.kept) for a in attempts),
         )
-        recipe = Recipe(self.model.name, self.calibration.seed, choices)
+        recipe = Recipe(self.model.name, self.calibration.seed, choices, self.model.wider)
         notes = () if dense_because is None else (f"the program is dense: {dense_because}",)
         return Sparsified(
             plan,

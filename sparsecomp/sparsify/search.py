@@ -23,7 +23,7 @@ from sparsecomp.evaluate.logits import FIRST_DECODED
 from sparsecomp.evaluate.texts import encode
 from sparsecomp.observer import Observer
 from sparsecomp.options import SparsityOptions
-from sparsecomp.recipe import read_recipe
+from sparsecomp.recipe import Recipe
 from sparsecomp.sparsity import Option, Plan
 
 from .report import Reporter
@@ -47,17 +47,18 @@ SPEED_TOKENS, SPEED_ROUNDS = 64, 9
 def sparsify(
     model: CalibrationModel,
     options: SparsityOptions,
+    recipe: Recipe | None,
     near: Path,
     try_out: TryOut,
     observer: Observer,
 ) -> Sparsified:
-    """What a compile leaves unread. Scratch files lie beside `near`, the artifact to be.
+    """What a compile leaves unread; with a recipe, what that says. Scratch files lie beside `near`,
+    the artifact to be.
 
     Raises SparsecompError for text or a recipe that does not suit the model, a model without a
     tokenizer, or activations that are not finite.
     """
     texts = read_texts(options.calibration)
-    recipe = None if options.recipe is None else read_recipe(options.recipe)
     with contextlib.ExitStack() as stack:
         scratch = tempfile.TemporaryDirectory(prefix=f".{near.name}.", dir=near.parent)
         work = Path(stack.enter_context(scratch))

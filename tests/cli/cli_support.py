@@ -52,7 +52,9 @@ class FakeCompiler:
             return Report(None, [("first", 0.25), ("second", 0.5)])
         return Report("func.func @decode", [("first", 0.25)])
 
-    def optimise(self, text: str, passes: list[str], recipe: object = None) -> str:
+    def optimise(
+        self, text: str, passes: list[str], recipe: object = None, dtype: object = None
+    ) -> str:
         if "unknown" in passes:
             raise SparsecompError("no pass is called unknown")
         self.optimised.append((text, passes))

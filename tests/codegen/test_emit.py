@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sparsecomp.codegen.emit import CONTEXTS, emit
+from sparsecomp.codegen.contexts import CONTEXTS
+from sparsecomp.codegen.emit import emit
 from sparsecomp.dialects import exec
 from sparsecomp.opt import parse
 

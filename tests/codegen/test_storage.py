@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseArrayBase,
+    IntegerType,
     StringAttr,
     SymbolRefAttr,
     bf16,
@@ -24,16 +25,23 @@ from sparsecomp.codegen.storage import storage_bytes
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import LINE, Layout
 from sparsecomp.errors import SparsecompError
+from sparsecomp.rounding import planes, rounded
 
 
 def storage(
-    layout: Layout, shape: Sequence[int], of: Sequence[str], *, narrow: bool = False
+    layout: Layout,
+    shape: Sequence[int],
+    of: Sequence[str],
+    *,
+    narrow: bool = False,
+    bits: int | None = None,
 ) -> exec.Storage:
+    element = bf16 if narrow else f32
     return exec.Storage.create(
         properties={
             "sym_name": StringAttr("weights"),
             "layout": exec.LayoutAttr(layout),
-            "element": bf16 if narrow else f32,
+            "element": element if bits is None else IntegerType(bits),
             "shape": DenseArrayBase.from_list(i64, list(shape)),
             "of": ArrayAttr([SymbolRefAttr(name) for name in of]),
         }
@@ -101,6 +109,48 @@ def test_neuron_major(neurons: int, inputs: int, outputs: int, gated: bool, narr
             expected += raw + bytes(-len(raw) % LINE)
     assert len(expected) == stored.bytes
     assert bytes(storage_bytes(stored, weights.__getitem__)) == expected
+
+
+def lines(sheet: bytes) -> bytes:
+    return sheet + bytes(-len(sheet) % LINE)
+
+
+def sheet(*parts: torch.Tensor) -> bytes:
+    """The parts of each row side by side, row after row."""
+    return torch.cat(parts, 1).numpy().tobytes()
+
+
+@pytest.mark.parametrize("layout", [Layout.ROWS, Layout.COLUMNS])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantised_rows(layout: Layout, bits: int) -> None:
+    """The high planes of all rows, then the low ones."""
+    weight = torch.randn(7, 70, generator=torch.Generator().manual_seed(0))
+    stored = storage(layout, (7, 70), ["w"], bits=bits)
+    high, low = planes(rounded(weight.T if layout is Layout.COLUMNS else weight, bits))
+    expected = lines(sheet(high)) + lines(sheet(low))
+    assert len(expected) == stored.bytes
+    assert bytes(storage_bytes(stored, {"w": weight}.__getitem__)) == expected
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantised_neurons(gated: bool, bits: int) -> None:
+    """The high planes of all neurons' rows, then of each neuron its low planes and its column."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        "gate": torch.randn(5, 70, generator=generator),
+        "up": torch.randn(5, 70, generator=generator),
+        "down": torch.randn(40, 5, generator=generator),
+    }
+    rows = ["gate", "up"] if gated else ["up"]
+    stored = storage(Layout.NEURON_MAJOR, (5, 70, 40), [*rows, "down"], bits=bits)
+    split = [planes(rounded(weights[name], bits)) for name in rows]
+    high, low = planes(rounded(weights["down"].T, bits))
+    first = sheet(*(h for h, _ in split))
+    second = sheet(*(plane for _, plane in split), high, low)
+    assert len(lines(first) + lines(second)) == stored.bytes
+    assert bytes(storage_bytes(stored, weights.__getitem__)) == lines(first) + lines(second)
+    assert sum(stored.part_bytes) * 5 == len(first) + len(second)
 
 
 def test_a_weight_of_another_size() -> None:

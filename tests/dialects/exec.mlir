@@ -10,6 +10,7 @@ exec.program @decode attributes {tile = 1 : i64, workers = 2 : i64, shared = 409
   %1 = exec.buffer : memref<1x1xf32>
   exec.ids %1 {index = #exec<index positions>, work = #exec.work<one, [0]>} : memref<1x1xf32>
   exec.norm %0 into %0 {kind = #exec<norm_kind layer>, weight = @scale.floats, bias = @scale.floats, eps = 5.000000e-01 : f64, work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
+  exec.quantize %0 into %0 {work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
   exec.linear %0, @table.rows into %0 {bias = @scale.floats, part = #exec<part attention>, work = #exec.work<split, [0, 8, 16]>} : memref<1x8xf32>, memref<1x8xf32>
   exec.barrier
   %2 = exec.view %0 {start = 0 : i64, strides = array<i64: 4, 1>} : memref<1x8xf32> -> memref<1x2x4xf32>

@@ -41,52 +41,83 @@ ACTIVATION(identity)
 ACTIVATION(sigmoid)
 ACTIVATION(tanh)
 
+#define PACK(K) \
+    EXPORT pack_input_##K(float* packed, const float* x) { pack_input<K>(packed, x); }
+PACK(1)
+PACK(31)
+PACK(64)
+PACK(65)
+PACK(70)
+PACK(100)
+PACK(576)
+
+// Weights come as bytes and a number of rows (neurons).
 #define LINEAR(T, K)                                                                              \
-    EXPORT linear_rows_##T##_##K(float* y, const float* x, const T* w, const float* b,            \
-                                 int64_t n0, int64_t n1) {                                        \
-        linear_rows<T, K>(y, x, w, b, n0, n1);                                                    \
+    EXPORT linear_rows_##T##_##K(float* y, const float* x, const void* w, int64_t rows,           \
+                                 const float* b, int64_t n0, int64_t n1) {                        \
+        linear_rows<T, K>(y, x, matrix<T, K>(w, rows), b, n0, n1);                                \
     }                                                                                             \
-    EXPORT linear_tile_##T##_##K(float* y, int64_t ldy, const float* x, int64_t ldx, const T* w,  \
-                                 const float* b, int64_t m, int64_t n0, int64_t n1) {             \
-        linear_tile<T, K>(y, ldy, x, ldx, w, b, m, n0, n1);                                       \
+    EXPORT linear_tile_##T##_##K(float* y, int64_t ldy, const float* x, int64_t ldx,              \
+                                 const void* w, int64_t rows, const float* b, int64_t m,          \
+                                 int64_t n0, int64_t n1) {                                        \
+        linear_tile<T, K>(y, ldy, x, ldx, matrix<T, K>(w, rows), b, m, n0, n1);                   \
+    }                                                                                             \
+    EXPORT linear_rows_from_##T##_##K(float* y, const float* x, const void* w, int64_t rows,      \
+                                      int64_t from, int64_t n) {                                  \
+        linear_rows<T, K>(y, x, matrix<T, K>(w, rows).from(from), nullptr, 0, n);                 \
+    }                                                                                             \
+    EXPORT embed_row_##T##_##K(float* y, const void* table, int64_t rows, int64_t id) {           \
+        embed_row<T, K>(y, matrix<T, K>(table, rows), id);                                        \
     }
 LINEAR(f32, 7)
 LINEAR(f32, 1601)
 LINEAR(bf16, 64)
 LINEAR(bf16, 577)
+LINEAR(int8, 1)
+LINEAR(int8, 100)
+LINEAR(int8, 576)
+LINEAR(int4, 31)
+LINEAR(int4, 65)
+LINEAR(int4, 576)
 
 #define COLUMNS(T, K, N)                                                                          \
     EXPORT linear_columns_##T##_##K(float* y, int64_t ldy, const float* x, int64_t ldx,           \
-                                    const T* w, const float* b, int64_t m, int64_t n0,            \
+                                    const void* w, const float* b, int64_t m, int64_t n0,         \
                                     int64_t n1) {                                                 \
-        linear_columns<T, K, N>(y, ldy, x, ldx, w, b, m, n0, n1);                                 \
+        linear_columns<T, K, N>(y, ldy, x, ldx, matrix<T, N>(w, K), b, m, n0, n1);                \
     }
 COLUMNS(f32, 7, 96)
 COLUMNS(f32, 130, 37)
 COLUMNS(bf16, 64, 105)
+COLUMNS(int8, 70, 105)
+COLUMNS(int4, 31, 96)
 
 // Linears of BLOCKS blocks of SIZE on the listed side, OTHER on the other.
 #define BLOCKS(T, SIZE, BLOCKS, OTHER)                                                            \
-    EXPORT linear_listed_rows_##T##_##SIZE(float* y, const float* x, const T* w, const float* b,  \
-                                           const int32_t* list, int64_t n0, int64_t n1) {         \
-        linear_listed_rows<T, OTHER, SIZE, BLOCKS>(y, x, w, b, list, n0, n1);                     \
+    EXPORT linear_listed_rows_##T##_##SIZE(float* y, const float* x, const void* w,               \
+                                           const float* b, const int32_t* list, int64_t n0,       \
+                                           int64_t n1) {                                          \
+        const auto rows = matrix<T, OTHER>(w, SIZE * BLOCKS);                                     \
+        linear_listed_rows<T, OTHER, SIZE, BLOCKS>(y, x, rows, b, list, n0, n1);                  \
     }                                                                                             \
-    EXPORT linear_listed_columns_##T##_##SIZE(float* out, const float* x, const T* w,             \
+    EXPORT linear_listed_columns_##T##_##SIZE(float* out, const float* x, const void* w,          \
                                               const int32_t* list, int64_t k0, int64_t k1) {      \
-        linear_listed_columns<T, OTHER, SIZE>(out, x, w, list, k0, k1);                           \
+        const auto rows = matrix<T, OTHER>(w, SIZE * BLOCKS);                                     \
+        linear_listed_columns<T, OTHER, SIZE>(out, x, rows, list, k0, k1);                        \
     }
 BLOCKS(f32, 10, 6, 37)
 BLOCKS(bf16, 64, 9, 96)
 BLOCKS(bf16, 7, 4, 33)
 BLOCKS(bf16, 12, 5, 64)
+BLOCKS(int8, 9, 5, 64)
+BLOCKS(int4, 12, 5, 65)
 
 #define LISTED(NAME, KNOWN, T, A, GATED, K, D)                                                     \
-    EXPORT mlp_listed_##NAME##_##T##_##A##_##K(float* out, int64_t* read, const float* x,          \
-                                               const T* w, const float* gb, const float* ub,       \
-                                               const int32_t* list, const float* values,           \
-                                               int64_t first, int64_t end) {                       \
-        *read = mlp_listed<T, Act::A, GATED, KNOWN, K, D>(out, x, w, gb, ub, list, values, first,  \
-                                                          end);                                    \
+    EXPORT mlp_listed_##NAME##_##T##_##A##_##K(                                                    \
+        float* out, int64_t* read, const float* x, const void* w, int64_t count, const float* gb,  \
+        const float* ub, const int32_t* list, const float* values, int64_t first, int64_t end) {   \
+        *read = mlp_listed<T, Act::A, GATED, KNOWN, K, D>(                                         \
+            out, x, neurons<T, GATED, K, D>(w, count), gb, ub, list, values, first, end);          \
     }
 EXPORT listed_bounds(int64_t* bounds, int64_t count, int64_t workers) {
     for (int w = 0; w <= workers; ++w)
@@ -94,22 +125,26 @@ EXPORT listed_bounds(int64_t* bounds, int64_t count, int64_t workers) {
 }
 
 #define MLP(T, A, GATED, K, D)                                                                     \
-    EXPORT mlp_neurons_##T##_##A##_##K(float* out, const float* x, const T* w, const float* gb,    \
-                                       const float* ub, int64_t n0, int64_t n1) {                  \
-        mlp_neurons<T, Act::A, GATED, K, D>(out, x, w, gb, ub, n0, n1);                            \
+    EXPORT mlp_neurons_##T##_##A##_##K(float* out, const float* x, const void* w, int64_t count,   \
+                                       const float* gb, const float* ub, int64_t n0, int64_t n1) { \
+        mlp_neurons<T, Act::A, GATED, K, D>(out, x, neurons<T, GATED, K, D>(w, count), gb, ub, n0, \
+                                            n1);                                                   \
     }                                                                                              \
     EXPORT mlp_tile_##T##_##A##_##K(float* out, int64_t ldo, const float* x, int64_t ldx,          \
-                                    const T* w, const float* gb, const float* ub, int64_t m,       \
-                                    int64_t n0, int64_t n1) {                                      \
-        mlp_tile<T, Act::A, GATED, K, D>(out, ldo, x, ldx, w, gb, ub, m, n0, n1);                  \
+                                    const void* w, int64_t count, const float* gb,                 \
+                                    const float* ub, int64_t m, int64_t n0, int64_t n1) {          \
+        mlp_tile<T, Act::A, GATED, K, D>(out, ldo, x, ldx, neurons<T, GATED, K, D>(w, count), gb,  \
+                                         ub, m, n0, n1);                                           \
     }                                                                                              \
-    EXPORT mlp_values_##T##_##A##_##K(float* y, const float* x, const T* w, const float* gb,       \
-                                      const float* ub, int64_t n0, int64_t n1) {                   \
-        mlp_values<T, Act::A, GATED, false, K, D>(y, x, w, gb, ub, n0, n1);                        \
+    EXPORT mlp_values_##T##_##A##_##K(float* y, const float* x, const void* w, int64_t count,      \
+                                      const float* gb, const float* ub, int64_t n0, int64_t n1) {  \
+        mlp_values<T, Act::A, GATED, false, K, D>(y, x, neurons<T, GATED, K, D>(w, count), gb, ub, \
+                                                  n0, n1);                                         \
     }                                                                                              \
-    EXPORT mlp_gates_##T##_##A##_##K(float* y, const float* x, const T* w, const float* gb,        \
-                                     const float* ub, int64_t n0, int64_t n1) {                    \
-        mlp_values<T, Act::A, GATED, GATED, K, D>(y, x, w, gb, ub, n0, n1);                        \
+    EXPORT mlp_gates_##T##_##A##_##K(float* y, const float* x, const void* w, int64_t count,       \
+                                     const float* gb, const float* ub, int64_t n0, int64_t n1) {   \
+        mlp_values<T, Act::A, GATED, GATED, K, D>(y, x, neurons<T, GATED, K, D>(w, count), gb, ub, \
+                                                  n0, n1);                                         \
     }                                                                                              \
     LISTED(nothing, Known::nothing, T, A, GATED, K, D)                                             \
     LISTED(gate, GATED ? Known::gate : Known::value, T, A, GATED, K, D)                            \
@@ -120,6 +155,9 @@ MLP(bf16, silu, true, 37, 45)
 MLP(f32, gelu_tanh, true, 64, 130)
 MLP(f32, relu2, false, 33, 64)
 MLP(bf16, gelu_erf, false, 96, 20)
+MLP(int8, relu, true, 70, 33)
+MLP(int8, silu, true, 65, 100)
+MLP(int4, relu, false, 100, 65)
 
 #define SELECT(MAGNITUDE, N, G, K)                                                         \
     EXPORT select_above_##MAGNITUDE##_##N(int32_t* list, const float* x, const float* scales, \
@@ -192,11 +230,6 @@ ROPE(half, 64, 64)
 ROPE(half, 21, 10)
 ROPE(interleaved, 64, 64)
 ROPE(interleaved, 21, 10)
-
-EXPORT embed_row_f32(float* y, const f32* table, int64_t id) { embed_row<f32, 19>(y, table, id); }
-EXPORT embed_row_bf16(float* y, const bf16* table, int64_t id) {
-    embed_row<bf16, 19>(y, table, id);
-}
 
 EXPORT sum_partials_1(float* y, const float* parts, int64_t stride, const float* b,
                       const float* r) {

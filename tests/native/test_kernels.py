@@ -11,6 +11,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,84 @@ def wide(stored: Array) -> Array:
 
 
 STORE = {"f32": f32, "bf16": bf16}
+QUANTIZED = ("int8", "int4")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Stored rows: the bytes that a kernel reads, and the (rows, K) float64 that they mean."""
+
+    stored: Array
+    exact: Array
+
+    @property
+    def rows(self) -> int:
+        return len(self.exact)
+
+
+def weights(t: str, values: Array) -> Weights:
+    """A matrix in storage, which ends right before NaNs. A row of NaNs means a row of them."""
+    if t in QUANTIZED:
+        high, low, exact = planes(t, values)
+        return Weights(sheets([high], [low] if t == "int8" else []), exact)
+    stored = STORE[t](values)
+    return Weights(stored, wide(stored))
+
+
+def planes(t: str, values: Array) -> tuple[Array, Array, Array]:
+    """The high planes, the low planes and the meaning of the rows of a matrix.
+
+    Zero is the weight farthest from what pads a row here.
+    """
+    n, k = values.shape
+    padded = np.zeros((n, k + -k % 64))
+    padded[:, :k] = values
+    groups = padded.reshape(n, -1, 32)
+    largest = np.abs(groups).max(axis=2)
+    zero, steps = (128, 127) if t == "int8" else (120.5, 119.5)
+    scales = bf16(np.where(largest == 0, 1, largest) / steps)
+    s = wide(scales)[:, :, None]
+    u = np.nan_to_num(groups / s) + zero
+    q = np.clip(np.rint(u), 0, 255) if t == "int8" else 16 * np.clip(np.rint(u / 16), 0, 15)
+    exact = (s * (q - zero)).reshape(n, -1)[:, :k]
+    outlier = RNG.integers(0, k, n)
+    more = bf16(np.copysign(5 * RNG.standard_normal(n), exact[np.arange(n), outlier]))
+    exact[np.arange(n), outlier] += wide(more)  # of one sign: no digits are lost
+    q = q.astype(np.uint8).reshape(n, -1)
+    q[:, k:] = RNG.integers(0, 256, q[:, k:].shape)  # padding is not to matter
+    blocks = q.reshape(n, -1, 2, 32)  # a byte holds weights i and 32 + i
+    low = (blocks[:, :, 0] & 15) | (blocks[:, :, 1] << 4)
+    high = (blocks[:, :, 0] >> 4) | (blocks[:, :, 1] & 0xF0)
+    last = np.stack([outlier.astype(np.uint16), more], axis=1)
+    coarse = np.concatenate(
+        [high.reshape(n, -1), np.array(scales).view(np.uint8), last.view(np.uint8)], axis=1
+    )
+    return coarse, low.reshape(n, -1), exact
+
+
+def sheets(first: list[Array], second: list[Array]) -> Array:
+    """Rows of parts side by side, sheet after sheet, each padded to 64; then what is no number."""
+    flat = [np.concatenate(parts, axis=1).ravel() for parts in (first, second) if parts]
+    padded = [np.pad(part, (0, -part.size % 64)) for part in flat]
+    return np.concatenate([*padded, np.full(256, 0xFF, np.uint8)])
+
+
+def unpacked(x: Array) -> Array:
+    """What packed activations mean, (K,) float64: groups of 32 in 15 bits, each with its scale."""
+    groups = np.pad(x, (0, -len(x) % 32)).reshape(-1, 32).astype(np.float32)
+    scales = np.abs(groups).max(axis=1, keepdims=True) / np.float32(127 * 128)
+    q = np.rint(groups / np.where(scales == 0, np.float32(1), scales))
+    return (wide(scales) * q).ravel()[: len(x)]
+
+
+def decode_input(lib: ctypes.CDLL, t: str, x: Array) -> tuple[Array, Array]:
+    """What a decode kernel over `t` reads for the activations x, and what it means in float64."""
+    if t not in QUANTIZED:
+        return x, wide(x)
+    packed = Output(len(x) + -len(x) % 64)
+    call(getattr(lib, f"pack_input_{len(x)}"), packed.data, x)
+    packed.check()
+    return packed.data, unpacked(x)
 
 
 class Output:
@@ -100,10 +179,13 @@ class Output:
         self._room = np.full(self._size + 2 * PAD, SENTINEL, np.float32)
         self.data = self._room[PAD : PAD + self._size]
 
-    @property
-    def array(self) -> Array:
+    def check(self) -> None:
         assert (self._room[:PAD] == SENTINEL).all(), "wrote before the output"
         assert (self._room[PAD + self._size :] == SENTINEL).all(), "wrote past the output"
+
+    @property
+    def array(self) -> Array:
+        self.check()
         return self.data.reshape(self._shape).astype(np.float64)
 
 
@@ -193,59 +275,163 @@ def test_bf16_stores_round_to_nearest_even(lib: ctypes.CDLL) -> None:
 # Matrices
 
 
-@pytest.mark.parametrize(("t", "k"), [("f32", 7), ("f32", 1601), ("bf16", 64), ("bf16", 577)])
+LINEARS = [
+    ("f32", 7),
+    ("f32", 1601),
+    ("bf16", 64),
+    ("bf16", 577),
+    ("int8", 1),
+    ("int8", 100),
+    ("int8", 576),
+    ("int4", 31),
+    ("int4", 65),
+    ("int4", 576),
+]
+linear_cases = pytest.mark.parametrize(("t", "k"), LINEARS)
+
+
+def product_bound(t: str, w: Array, x: Array) -> Array:
+    """Rounding of w @ x. int4 sums 16 h - 128 and 7.5 apart: an eighth of its scale's largest."""
+    w, x = np.abs(w), np.abs(x)
+    if t == "int4":
+        groups = np.pad(w, ((0, 0), (0, -w.shape[1] % 32))).reshape(len(w), -1, 32)
+        w = w + np.repeat(groups.max(axis=2), 32, axis=1)[:, : w.shape[1]] / 8
+    return dot_bound(w.shape[1], w @ x)
+
+
+@linear_cases
 @pytest.mark.parametrize("bias", [False, True])
 def test_linear_rows(lib: ctypes.CDLL, t: str, k: int, bias: bool) -> None:
     n = 13
-    w = STORE[t](RNG.standard_normal((n, k)))
-    x, b = f32(RNG.standard_normal(k)), f32(RNG.standard_normal(n)) if bias else None
+    w = weights(t, RNG.standard_normal((n, k)))
+    b = f32(RNG.standard_normal(n)) if bias else None
+    x, exact = decode_input(lib, t, f32(RNG.standard_normal(k)))
     y = Output(n)
     for n0, n1 in [(0, 6), (6, 6), (6, 13)]:
-        call(getattr(lib, f"linear_rows_{t}_{k}"), y.data, x, w, b, n0, n1)
+        kernel = getattr(lib, f"linear_rows_{t}_{k}")
+        call(kernel, y.data, x, w.stored, w.rows, b, n0, n1)
     added = wide(b) if b is not None else np.zeros(n)
-    bound = dot_bound(k, np.abs(wide(w)) @ np.abs(wide(x)) + np.abs(added))
-    assert_close(y.array, wide(w) @ wide(x) + added, bound)
+    bound = product_bound(t, w.exact, exact) + dot_bound(0, np.abs(added))
+    assert_close(y.array, w.exact @ exact + added, bound)
 
 
 def test_linear_rows_leaves_other_rows_alone(lib: ctypes.CDLL) -> None:
     y = Output(13)
     w, x = f32(RNG.standard_normal((13, 7))), f32(RNG.standard_normal(7))
-    call(lib.linear_rows_f32_7, y.data, x, w, None, 3, 10)
+    call(lib.linear_rows_f32_7, y.data, x, w, 13, None, 3, 10)
     assert (y.data[:3] == SENTINEL).all() and (y.data[10:] == SENTINEL).all()
 
 
-@pytest.mark.parametrize(("t", "k"), [("f32", 7), ("f32", 1601), ("bf16", 64), ("bf16", 577)])
+@linear_cases
+def test_a_matrix_from_a_row_on(lib: ctypes.CDLL, t: str, k: int) -> None:
+    w = weights(t, RNG.standard_normal((13, k)))
+    x, _ = decode_input(lib, t, f32(RNG.standard_normal(k)))
+    whole, part = Output(13), Output(4)
+    call(getattr(lib, f"linear_rows_{t}_{k}"), whole.data, x, w.stored, w.rows, None, 0, 13)
+    call(getattr(lib, f"linear_rows_from_{t}_{k}"), part.data, x, w.stored, w.rows, 4, 4)
+    assert (part.array == whole.array[4:8]).all()
+
+
+@linear_cases
 @pytest.mark.parametrize("m", [1, 2, 3, 5, 8, 13, 33, 65])
 def test_linear_tile(lib: ctypes.CDLL, t: str, k: int, m: int) -> None:
     n, ldx = 21, k + 3
-    w, b = STORE[t](RNG.standard_normal((n, k))), f32(RNG.standard_normal(n))
+    w, b = weights(t, RNG.standard_normal((n, k))), f32(RNG.standard_normal(n))
     x = f32(RNG.standard_normal((m, ldx)))
     x[:, k:] = np.nan
     y = Output(m, n)
     for n0, n1 in [(0, 10), (10, 21)]:
-        call(getattr(lib, f"linear_tile_{t}_{k}"), y.data, n, x, ldx, w, b, m, n0, n1)
+        kernel = getattr(lib, f"linear_tile_{t}_{k}")
+        call(kernel, y.data, n, x, ldx, w.stored, w.rows, b, m, n0, n1)
     rows = wide(x[:, :k])
-    bound = dot_bound(k, np.abs(rows) @ np.abs(wide(w)).T + np.abs(wide(b)))
-    assert_close(y.array, rows @ wide(w).T + wide(b), bound)
+    bound = dot_bound(k, np.abs(rows) @ np.abs(w.exact).T + np.abs(wide(b)))
+    assert_close(y.array, rows @ w.exact.T + wide(b), bound)
 
 
-@pytest.mark.parametrize(("t", "k", "n"), [("f32", 7, 96), ("f32", 130, 37), ("bf16", 64, 105)])
+@linear_cases
+def test_rows_are_widened_exactly(lib: ctypes.CDLL, t: str, k: int) -> None:
+    """Of int8 that is: the nibble planes recombine to the weight."""
+    w = weights(t, RNG.standard_normal((5, k)))
+    for i in (0, 4):
+        y = Output(k)
+        call(getattr(lib, f"embed_row_{t}_{k}"), y.data, w.stored, w.rows, i)
+        assert (y.array == w.exact[i]).all()
+
+
+LEVELS = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 1 / 127, 0.5, 1.0]), min_size=1, max_size=70)
+
+
+@pytest.mark.parametrize("t", QUANTIZED)
+@settings(max_examples=50, deadline=None)
+@given(w=LEVELS, x=LEVELS)
+@example(w=[1.0], x=[1.0])
+@example(w=[-1.0], x=[-1.0])
+@example(w=[-1.0], x=[1.0])
+def test_extreme_products_neither_overflow_nor_saturate(
+    lib: ctypes.CDLL, t: str, w: list[float], x: list[float]
+) -> None:
+    """Levels repeated along the row."""
+    row = weights(t, np.resize(w, 576)[None])
+    packed, exact = decode_input(lib, t, f32(np.resize(x, 576)))
+    y = Output(1)
+    call(getattr(lib, f"linear_rows_{t}_576"), y.data, packed, row.stored, 1, None, 0, 1)
+    assert_close(y.array, row.exact @ exact, product_bound(t, row.exact, exact))
+
+
+@pytest.mark.parametrize("k", [1, 31, 100, 576])
+def test_activations_that_are_all_alike(lib: ctypes.CDLL, k: int) -> None:
+    """Zeros, and values so small that their scale is 0, give 0; others are met exactly."""
+    t = "int4" if k == 31 else "int8"
+    w = weights(t, RNG.standard_normal((3, k)))
+    for value in (0.0, 1e-45, 1.0, -127.0):
+        x, _ = decode_input(lib, t, f32(np.full(k, value)))
+        y = Output(3)
+        call(getattr(lib, f"linear_rows_{t}_{k}"), y.data, x, w.stored, w.rows, None, 0, 3)
+        seen = np.full(k, value if abs(value) > 1e-40 else 0.0)
+        assert_close(y.array, w.exact @ seen, product_bound(t, w.exact, seen))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_activations_that_are_no_numbers_give_none(lib: ctypes.CDLL, value: float) -> None:
+    for t in QUANTIZED:
+        w, x = weights(t, RNG.standard_normal((3, 576))), f32(RNG.standard_normal(576))
+        x[100] = value
+        packed, y = Output(576), Output(3)
+        call(lib.pack_input_576, packed.data, x)
+        call(
+            getattr(lib, f"linear_rows_{t}_576"), y.data, packed.data, w.stored, w.rows, None, 0, 3
+        )
+        assert not np.isfinite(y.array).any()
+
+
+@pytest.mark.parametrize(
+    ("t", "k", "n"),
+    [("f32", 7, 96), ("f32", 130, 37), ("bf16", 64, 105), ("int8", 70, 105), ("int4", 31, 96)],
+)
 @pytest.mark.parametrize("m", [1, 5, 65])
 @pytest.mark.parametrize("bias", [False, True])
 def test_linear_columns(lib: ctypes.CDLL, t: str, k: int, n: int, m: int, bias: bool) -> None:
     ldx = k + 3
     w, b = RNG.standard_normal((n, k)), f32(RNG.standard_normal(n)) if bias else None
-    stored, x = STORE[t](w.T), f32(RNG.standard_normal((m, ldx)))
+    columns, x = weights(t, w.T), f32(RNG.standard_normal((m, ldx)))
     x[:, k:] = np.nan
     y = Output(m, n)
     for n0, n1 in [(0, 16), (16, 16), (16, n)]:
-        call(getattr(lib, f"linear_columns_{t}_{k}"), y.data, n, x, ldx, stored, b, m, n0, n1)
+        kernel = getattr(lib, f"linear_columns_{t}_{k}")
+        call(kernel, y.data, n, x, ldx, columns.stored, b, m, n0, n1)
     rows, added = wide(x[:, :k]), 0 if b is None else wide(b)
-    bound = dot_bound(4 * k, np.abs(rows) @ np.abs(wide(stored)) + np.abs(added))
-    assert_close(y.array, rows @ wide(stored) + added, bound)
+    bound = dot_bound(4 * k, np.abs(rows) @ np.abs(columns.exact) + np.abs(added))
+    assert_close(y.array, rows @ columns.exact + added, bound)
 
 
-BLOCKS = [("f32", 10, 6, 37), ("bf16", 64, 9, 96), ("bf16", 7, 4, 33), ("bf16", 12, 5, 64)]
+BLOCKS = [
+    ("f32", 10, 6, 37),
+    ("bf16", 64, 9, 96),
+    ("bf16", 7, 4, 33),
+    ("bf16", 12, 5, 64),
+    ("int8", 9, 5, 64),
+    ("int4", 12, 5, 65),
+]
 """T, the size of a block, how many, and the other side."""
 blocks_cases = pytest.mark.parametrize(("t", "size", "blocks", "other"), BLOCKS)
 
@@ -277,29 +463,31 @@ def test_linear_of_listed_blocks(
     # Rows of the listed side, whichever it is. What is not listed is not to be read.
     w = RNG.standard_normal((units, other))
     w[~kept] = np.nan
-    w = STORE[t](w)
-    exact = np.where(kept[:, None], wide(w), 0)
+    w = weights(t, w)
+    exact = np.where(kept[:, None], w.exact, 0)
     x = f32(RNG.standard_normal(other if side == "rows" else units))
     b = f32(RNG.standard_normal(units)) if data.draw(st.booleans()) else None
     bounds = even_bounds(size, workers, data.draw(st.sampled_from([1, 4, 16])))
     kernel = getattr(lib, f"linear_listed_{side}_{t}_{size}")
     if side == "rows":
         y = Output(units)
+        x, seen = decode_input(lib, t, x)
         for first, end in itertools.pairwise(bounds):
-            call(kernel, y.data, x, w, b, listed, first, end)
+            call(kernel, y.data, x, w.stored, b, listed, first, end)
         added = np.where(kept, 0 if b is None else wide(b), 0)
-        bound = dot_bound(other, np.abs(exact) @ np.abs(wide(x)) + np.abs(added))
-        assert_close(y.array, exact @ wide(x) + added, bound)
+        bound = product_bound(t, exact, seen) + dot_bound(0, np.abs(added))
+        assert_close(y.array, exact @ seen + added, bound)
         assert (y.array[~kept] == 0).all()
         return
     x[~kept] = np.nan
     factors = np.where(kept, wide(x), 0)
     for first, end in itertools.pairwise(bounds):
         out = Output(other)
-        call(kernel, out.data, x, w, listed, first, end)
+        call(kernel, out.data, x, w.stored, listed, first, end)
         within = np.arange(units) % size
         part = factors * ((within >= first) & (within < end))
-        assert_close(out.array, part @ exact, dot_bound(4 * units, np.abs(part) @ np.abs(exact)))
+        bound = dot_bound(4 * units, np.abs(part) @ np.abs(exact))
+        assert_close(out.array, part @ exact, bound)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -307,7 +495,7 @@ def test_all_blocks_listed_equal_the_dense_rows_exactly(lib: ctypes.CDLL, worker
     size, blocks, k = 12, 5, 64
     w, x = bf16(RNG.standard_normal((size * blocks, k))), f32(RNG.standard_normal(k))
     b, dense, y = f32(RNG.standard_normal(size * blocks)), Output(60), Output(60)
-    call(lib.linear_rows_bf16_64, dense.data, x, w, b, 0, size * blocks)
+    call(lib.linear_rows_bf16_64, dense.data, x, w, size * blocks, b, 0, size * blocks)
     for first, end in itertools.pairwise(even_bounds(size, workers, ROWS_AT_ONCE)):
         every = as_list(range(blocks), blocks)
         call(lib.linear_listed_rows_bf16_12, y.data, x, w, b, every, first, end)
@@ -321,7 +509,21 @@ MLPS = [
     ("f32", "gelu_tanh", True, 64, 130),
     ("f32", "relu2", False, 33, 64),
     ("bf16", "gelu_erf", False, 96, 20),
+    ("int8", "relu", True, 70, 33),
+    ("int8", "silu", True, 65, 100),
+    ("int4", "relu", False, 100, 65),
 ]
+
+
+def packed_neurons(t: str, parts: list[Array]) -> tuple[Array, list[Array]]:
+    """(gate,) up and down packed by neuron, and what each of them means."""
+    if t in QUANTIZED:
+        high, low, exact = map(list, zip(*(planes(t, p) for p in parts), strict=True))
+        rest = [*low[:-1], high[-1], low[-1]] if t == "int8" else [high[-1]]
+        return sheets(high[:-1], rest), exact
+    align = 64 // STORE[t](np.zeros(1)).itemsize
+    padded = [np.pad(p, ((0, 0), (0, -p.shape[1] % align))) for p in parts]
+    return STORE[t](np.concatenate(padded, axis=1)), [wide(STORE[t](p)) for p in parts]
 
 
 class Mlp:
@@ -333,13 +535,11 @@ class Mlp:
         self.up_b = f32(RNG.standard_normal(n)) if bias else None
         sizes = [k, k, d] if gated else [k, d]
         parts = [RNG.standard_normal((n, size)) / math.sqrt(size) for size in sizes]
-        align = 64 // STORE[t](np.zeros(1)).itemsize
-        padded = [np.pad(p, ((0, 0), (0, -p.shape[1] % align))) for p in parts]
-        self.packed = STORE[t](np.concatenate(padded, axis=1))
-        stored = [wide(STORE[t](p)) for p in parts]
-        self._gate: Array | None = stored[0] if gated else None
-        self._up: Array = stored[-2]
-        self._down: Array = stored[-1]
+        self.packed, exact = packed_neurons(t, parts)
+        self.count = n
+        self._gate: Array | None = exact[0] if gated else None
+        self._up: Array = exact[-2]
+        self._down: Array = exact[-1]
 
     def gates(self, x: Array) -> Array:
         """The activations; what is not gated has no other values."""
@@ -366,12 +566,12 @@ def test_mlp_neurons(
     lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: int, bias: bool
 ) -> None:
     mlp = Mlp(t, act, gated, k, d, 29, bias)
-    x = f32(RNG.standard_normal(k))
+    x, exact = decode_input(lib, t, f32(RNG.standard_normal(k)))
     for n0, n1 in [(0, 29), (3, 14), (5, 6), (7, 7)]:
         out = Output(d)
         kernel = getattr(lib, f"mlp_neurons_{t}_{act}_{k}")
-        call(kernel, out.data, x, mlp.packed, mlp.gate_b, mlp.up_b, n0, n1)
-        mlp.check(out.array, wide(x), slice(n0, n1))
+        call(kernel, out.data, x, mlp.packed, mlp.count, mlp.gate_b, mlp.up_b, n0, n1)
+        mlp.check(out.array, exact, slice(n0, n1))
 
 
 @pytest.mark.parametrize(("t", "act", "gated", "k", "d"), MLPS)
@@ -382,7 +582,7 @@ def test_mlp_tile(lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: in
     for n0, n1 in [(0, 101), (3, 14), (7, 7)]:
         out = Output(m, d)
         kernel = getattr(lib, f"mlp_tile_{t}_{act}_{k}")
-        call(kernel, out.data, d, x, k, mlp.packed, mlp.gate_b, mlp.up_b, m, n0, n1)
+        call(kernel, out.data, d, x, k, mlp.packed, mlp.count, mlp.gate_b, mlp.up_b, m, n0, n1)
         mlp.check(out.array, wide(x), slice(n0, n1))
 
 
@@ -392,12 +592,12 @@ N_LISTED = 29
 @pytest.mark.parametrize(("t", "act", "gated", "k", "d"), MLPS)
 def test_mlp_values(lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: int) -> None:
     mlp = Mlp(t, act, gated, k, d, N_LISTED, True)
-    x = f32(RNG.standard_normal(k))
-    for name, want in (("values", mlp.neurons(wide(x))), ("gates", mlp.gates(wide(x)))):
+    x, exact = decode_input(lib, t, f32(RNG.standard_normal(k)))
+    for name, want in (("values", mlp.neurons(exact)), ("gates", mlp.gates(exact))):
         y = Output(N_LISTED)
         for n0, n1 in [(0, 16), (16, 16), (16, N_LISTED)]:
             kernel = getattr(lib, f"mlp_{name}_{t}_{act}_{k}")
-            call(kernel, y.data, x, mlp.packed, mlp.gate_b, mlp.up_b, n0, n1)
+            call(kernel, y.data, x, mlp.packed, mlp.count, mlp.gate_b, mlp.up_b, n0, n1)
         assert_close(y.array, want, 1e-5 * (np.abs(want) + 1))
 
 
@@ -407,11 +607,11 @@ class Listed:
     def __init__(self, lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: int) -> None:
         self.lib, self.kernel, self.d = lib, f"{t}_{act}_{k}", d
         self.mlp = Mlp(t, act, gated, k, d, N_LISTED, True)
-        self.x = f32(RNG.standard_normal(k))
+        self.x, self.exact = decode_input(lib, t, f32(RNG.standard_normal(k)))
         self.values = {
             "nothing": None,
-            "gate": f32(self.mlp.gates(wide(self.x))),
-            "value": f32(self.mlp.neurons(wide(self.x))),
+            "gate": f32(self.mlp.gates(self.exact)),
+            "value": f32(self.mlp.neurons(self.exact)),
         }
 
     def bounds(self, count: int, workers: int) -> list[int]:
@@ -426,13 +626,14 @@ class Listed:
         listed[: len(chosen)] = chosen
         mlp = self.mlp
         call(getattr(self.lib, f"mlp_listed_{known}_{self.kernel}"), out.data, read, self.x,
-             mlp.packed, mlp.gate_b, mlp.up_b, listed, self.values[known], first, end)  # fmt: skip
+             mlp.packed, mlp.count, mlp.gate_b, mlp.up_b, listed, self.values[known], first,
+             end)  # fmt: skip
         return out, int(read[0])
 
     def dense(self, first: int, end: int) -> Array:
         out, mlp = Output(self.d), self.mlp
         call(getattr(self.lib, f"mlp_neurons_{self.kernel}"), out.data, self.x, mlp.packed,
-             mlp.gate_b, mlp.up_b, first, end)  # fmt: skip
+             mlp.count, mlp.gate_b, mlp.up_b, first, end)  # fmt: skip
         return out.data
 
 
@@ -455,7 +656,7 @@ def test_mlp_listed(
     workers: int,
 ) -> None:
     listed = Listed(lib, t, act, gated, k, d)
-    indices, x = np.array(sorted(chosen), np.int64), wide(listed.x)
+    indices, x = np.array(sorted(chosen), np.int64), listed.exact
     bounds = listed.bounds(len(indices), workers)
     assert bounds[0] == 0 and bounds[-1] == len(indices) and bounds == sorted(bounds)
     for first, end in itertools.pairwise(bounds):
@@ -468,7 +669,7 @@ def test_mlp_listed(
 
 @pytest.mark.parametrize(("t", "act", "gated", "k", "d"), MLPS)
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_all_neurons_listed_equal_the_dense_kernel_exactly(
+def test_all_neurons_listed_equal_the_dense_kernel(
     lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, d: int, workers: int
 ) -> None:
     listed = Listed(lib, t, act, gated, k, d)
@@ -476,15 +677,19 @@ def test_all_neurons_listed_equal_the_dense_kernel_exactly(
     assert bounds == even_bounds(N_LISTED, workers, NEURONS_PER_BLOCK)
     for first, end in itertools.pairwise(bounds):
         out, _ = listed.part("nothing", np.arange(N_LISTED), first, end)
-        assert np.array_equal(out.data, listed.dense(first, end))
+        dense = listed.dense(first, end)
+        if t in QUANTIZED:  # outliers are added after the rows that are taken together
+            assert np.abs(out.data - dense).max() <= 1e-6 * np.abs(dense).max(initial=1.0)
+        else:
+            assert np.array_equal(out.data, dense)
 
 
 def test_a_list_longer_than_one_chunk(lib: ctypes.CDLL) -> None:
     mlp = Mlp("bf16", "relu", False, 70, 33, 700, True)
     x, indices = f32(RNG.standard_normal(70)), np.arange(0, 700, 2)
     out, read = Output(33), np.full(1, -1)
-    call(lib.mlp_listed_nothing_bf16_relu_70, out.data, read, x, mlp.packed, None, mlp.up_b,
-         indices.astype(np.int32), None, 0, len(indices))  # fmt: skip
+    call(lib.mlp_listed_nothing_bf16_relu_70, out.data, read, x, mlp.packed, 700, None,
+         mlp.up_b, indices.astype(np.int32), None, 0, len(indices))  # fmt: skip
     mlp.check(out.array, wide(x), indices)
     assert read[0] == np.count_nonzero(mlp.neurons(wide(x))[indices])
 
@@ -768,15 +973,6 @@ def test_rope(lib: ctypes.CDLL, pairing: str, d: int, r: int) -> None:
     assert_close(y.array, want, 1e-6)
     call(kernel, x, x, a, b)  # in place
     assert (x == y.data).all()
-
-
-@pytest.mark.parametrize("t", ["f32", "bf16"])
-def test_embed_row(lib: ctypes.CDLL, t: str) -> None:
-    table = STORE[t](RNG.standard_normal((5, 19)))
-    for i in (0, 4):
-        y = Output(19)
-        call(getattr(lib, f"embed_row_{t}"), y.data, table, i)
-        assert (y.array == wide(table[i])).all()
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -1,12 +1,12 @@
-// One row of an embedding table [rows][D] of T as floats.
+// One row of an embedding table [rows][D] as floats.
 #pragma once
-#include "simd.h"
+#include "matrix.h"
 
 namespace sc {
 
 template <class T, int D>
-inline void embed_row(float* __restrict y, const T* __restrict table, int64_t id) {
-    widen_row<D>(y, table + id * D);
+inline void embed_row(float* __restrict y, Matrix<T, D> table, int64_t id) {
+    widen_part<D>(y, table.row(id), 0);
 }
 
 }  // namespace sc

@@ -1,43 +1,21 @@
-// y = W x + bias with W row-major [N][K] of T, K contiguous, or stored by columns: [K][N].
-//   linear_rows<T, K>         decode: one x, rows n0..n1
+// y = W x + bias with W row by row, N rows of K, or stored by columns: K rows of N.
+//   linear_rows<T, K>         decode: one x, rows n0..n1; packed where T is int8 or int4
 //   linear_tile<T, K>         prefill: m rows of X, rows n0..n1 of W
 //   linear_columns<T, K, N>   any m rows of X, rows n0..n1 of W stored by columns
 // Outputs are indexed by row: y[n0..n1), Y[i * ldy + n0..n1). bias is float[N] or null.
 #pragma once
+#include "matrix.h"
 #include "tile.h"
 
 namespace sc {
 
-// The products of x[K] and w[K], summed but for the lanes of the result. Reads one row after the
-// other: parallel streams make the hardware prefetcher lose its place. Meanwhile it asks for the
-// first ASK elements of the row at `next`, which may lie beyond the weights.
-template <int K, int ASK = K, class T>
-SC_INLINE vf dot_row(const float* __restrict x, const T* __restrict w, const T* next) {
-    constexpr int CHAINS = 4, STEP = CHAINS * LANES, WHOLE = K / STEP * STEP;
-    vf acc[CHAINS] = {};
-    for (int k = 0; k < WHOLE; k += STEP) {
-        if (k < ASK) prefetch<STEP>(next + k);
-        for (int j = 0; j < CHAINS; ++j)
-            acc[j] += load(x + k + j * LANES) * load(w + k + j * LANES);
-    }
-    if constexpr (WHOLE < ASK) prefetch<K - WHOLE>(next + WHOLE);
-    each_vector<K - WHOLE>([&](int k, auto n) {
-        acc[k / LANES] += load(x + WHOLE + k, n) * load(w + WHOLE + k, n);
-    });
-    return (acc[0] + acc[1]) + (acc[2] + acc[3]);
-}
-
-// Rows in order are the hardware prefetcher's own: asking for all of them limits it to what the
-// first-level cache can wait for. The first 512 bytes of a row 4 KiB ahead bring it over the end
-// of a small page.
-constexpr int64_t AHEAD_BYTES = 4096;
-constexpr int ASKED_BYTES = 512;
-
 // y[n0..n1) = W[n0..n1) . x[K] + bias; with row n it asks for what ahead(n) points to.
 template <class T, int K, class Ahead>
-SC_INLINE void rows_with(float* __restrict y, const float* __restrict x, const T* __restrict w,
+SC_INLINE void rows_with(float* __restrict y, const float* __restrict x, Matrix<T, K> w,
                          const float* __restrict bias, int64_t n0, int64_t n1, Ahead&& ahead) {
-    auto dot = [&](int64_t n) { return dot_row<K, ASKED_BYTES / sizeof(T)>(x, w + n * K, ahead(n)); };
+    auto dot = [&](int64_t n) SC_ALWAYS {
+        return dot_row<K, Matrix<T, K>::ASK>(x, w.row(n), ahead(n));
+    };
     int64_t n = n0, whole = n0 + (n1 - n0) / 4 * 4;
     for (; n < whole; n += 4) {
         vf a = dot(n), b = dot(n + 1), c = dot(n + 2), d = dot(n + 3);
@@ -50,59 +28,59 @@ SC_INLINE void rows_with(float* __restrict y, const float* __restrict x, const T
 
 // y[n0..n1) = W[n0..n1) . x[K] + bias
 template <class T, int K>
-inline void linear_rows(float* __restrict y, const float* __restrict x, const T* __restrict w,
+inline void linear_rows(float* __restrict y, const float* __restrict x, Matrix<T, K> w,
                         const float* __restrict bias, int64_t n0, int64_t n1) {
-    constexpr int64_t AHEAD = AHEAD_BYTES / sizeof(T);
-    rows_with<T, K>(y, x, w, bias, n0, n1, [&](int64_t n) { return w + n * K + AHEAD; });
+    rows_with<T, K>(y, x, w, bias, n0, n1, [&](int64_t n) { return w.ahead(n); });
 }
 
 // Rows of weights in one f32 panel, and the most columns of it: panel and activations fit L1.
 constexpr int PANEL_ROWS = 8;
 constexpr int PANEL_COLS = 768;
 
-// y[m][n] = base[m][n] + x[m][COUNT] . w[n][COUNT] for n <= PANEL_ROWS rows of T.
-template <int COUNT, class T>
+// y[m][n] = base[m][n] + x[m][COUNT] . the weights from `start` on of row(0..n), n <= PANEL_ROWS.
+template <int COUNT, class Row>
 inline void panel_dot(float* y, int64_t ldy, const float* base, int64_t ldbase, const float* x,
-                      int64_t ldx, const T* w, int64_t stride, int64_t m, int64_t n) {
+                      int64_t ldx, Row row, int64_t start, int64_t m, int64_t n) {
     constexpr int64_t LD = round_up(COUNT, LANES);
     alignas(64) float panel[PANEL_ROWS * LD];
-    for (int64_t j = 0; j < n; ++j) widen_row<COUNT>(panel + j * LD, w + j * stride);
+    for (int64_t j = 0; j < n; ++j) widen_part<COUNT>(panel + j * LD, row(j), start);
     dot_tile<COUNT>(y, ldy, base, ldbase, x, ldx, panel, LD, m, n);
 }
 
 // The same over K columns, in blocks of at most PANEL_COLS.
-template <int K, class T>
+template <int K, class Row>
 inline void rows_dot(float* y, int64_t ldy, const float* base, int64_t ldbase, const float* x,
-                     int64_t ldx, const T* w, int64_t stride, int64_t m, int64_t n) {
-    constexpr int BLOCKS = (K + PANEL_COLS - 1) / PANEL_COLS;
-    constexpr int KC = static_cast<int>(round_up((K + BLOCKS - 1) / BLOCKS, LANES));
+                     int64_t ldx, Row row, int64_t m, int64_t n) {
+    constexpr int PARTS = (K + PANEL_COLS - 1) / PANEL_COLS;
+    constexpr int KC = static_cast<int>(round_up((K + PARTS - 1) / PARTS, LANES));
     constexpr int LAST = K - (K - 1) / KC * KC;
     for (int k = 0; k + KC < K; k += KC) {
-        panel_dot<KC>(y, ldy, base, ldbase, x + k, ldx, w + k, stride, m, n);
+        panel_dot<KC>(y, ldy, base, ldbase, x + k, ldx, row, k, m, n);
         base = y;
         ldbase = ldy;
     }
     constexpr int TAIL = K - LAST;
-    panel_dot<LAST>(y, ldy, base, ldbase, x + TAIL, ldx, w + TAIL, stride, m, n);
+    panel_dot<LAST>(y, ldy, base, ldbase, x + TAIL, ldx, row, TAIL, m, n);
 }
 
 // Y[i][n] = W[n] . X[i][K] + bias[n] for i < m, n0 <= n < n1
 template <class T, int K>
 inline void linear_tile(float* __restrict Y, int64_t ldy, const float* __restrict X, int64_t ldx,
-                        const T* __restrict w, const float* __restrict bias, int64_t m, int64_t n0,
+                        Matrix<T, K> w, const float* __restrict bias, int64_t m, int64_t n0,
                         int64_t n1) {
     for (int64_t n = n0; n < n1; n += PANEL_ROWS) {
-        int64_t count = min(PANEL_ROWS, n1 - n);
-        rows_dot<K>(Y + n, ldy, bias ? bias + n : ZEROS, 0, X, ldx, w + n * K, K, m, count);
+        auto row = [&](int64_t j) { return w.row(n + j); };
+        rows_dot<K>(Y + n, ldy, bias ? bias + n : ZEROS, 0, X, ldx, row, m,
+                    min(PANEL_ROWS, n1 - n));
     }
 }
 
-// Y[i][n] = W[n] . X[i][K] + bias[n] for i < m, n0 <= n < n1, with W[n][k] in w[k * N + n].
+// Y[i][n] = W[n] . X[i][K] + bias[n] for i < m, n0 <= n < n1, with W[n][k] in row k of w.
 // n0 and n1 are multiples of 16, or n1 is N.
 template <class T, int K, int N>
 inline void linear_columns(float* __restrict Y, int64_t ldy, const float* __restrict X,
-                           int64_t ldx, const T* __restrict w, const float* __restrict bias,
-                           int64_t m, int64_t n0, int64_t n1) {
+                           int64_t ldx, Matrix<T, N> w, const float* __restrict bias, int64_t m,
+                           int64_t n0, int64_t n1) {
     constexpr int LINE = 16, WIDE = 4 * LINE;
     auto outputs = [&](auto width, int64_t n) {
         constexpr int W = width();
@@ -116,7 +94,7 @@ inline void linear_columns(float* __restrict Y, int64_t ldy, const float* __rest
         }
         for (int64_t k = 0; k < K; k += TILE) {
             int64_t count = min(TILE, K - k);
-            for (int64_t p = 0; p < count; ++p) widen_row<W>(panel + p * W, w + (k + p) * N + n);
+            for (int64_t p = 0; p < count; ++p) widen_part<W>(panel + p * W, w.row(k + p), n);
             outer_tile<W>(Y + n, ldy, X + k, ldx, panel, W, m, count);
         }
     };

@@ -19,7 +19,8 @@ constexpr int LANES = 8;
 constexpr int LANES = 4;
 #endif
 
-#define SC_INLINE inline __attribute__((always_inline))
+#define SC_ALWAYS __attribute__((always_inline))  // what lambdas take
+#define SC_INLINE inline SC_ALWAYS
 
 // Brain float: the upper half of an f32. Only stored, never computed with.
 struct bf16 {
@@ -80,17 +81,25 @@ SC_INLINE vh narrow(vf x) {
 template <int N = LANES>
 SC_INLINE vf load(const float* p, Lanes<N> = {}) {
     if constexpr (N == LANES) return *reinterpret_cast<const vf_mem*>(p);
+#if defined(__AVX512VL__)
+    return bits_as<vf>(_mm512_maskz_loadu_ps((1 << N) - 1, p));
+#else
     vf x{};
     std::memcpy(&x, p, N * sizeof *p);
     return x;
+#endif
 }
 
 template <int N = LANES>
 SC_INLINE vf load(const bf16* p, Lanes<N> = {}) {
     if constexpr (N == LANES) return widen(*reinterpret_cast<const vh_mem*>(p));
+#if defined(__AVX512VL__) && defined(__AVX512BW__)
+    return widen(bits_as<vh>(_mm256_maskz_loadu_epi16((1 << N) - 1, p)));
+#else
     vh x{};
     std::memcpy(&x, p, N * sizeof *p);
     return widen(x);
+#endif
 }
 
 SC_INLINE quad load_quad(const float* p) { return *reinterpret_cast<const quad_mem*>(p); }
@@ -119,6 +128,16 @@ template <int N, class F>
 SC_INLINE void each_vector(F&& f) {
     for (int i = 0; i + LANES <= N; i += LANES) f(i, Lanes<LANES>{});
     if constexpr (N % LANES != 0) f(N / LANES * LANES, Lanes<N % LANES>{});
+}
+
+// Calls f(Lanes<0>{}), .. f(Lanes<N - 1>{}).
+template <class F, int... i>
+SC_INLINE void each_constant(F&& f, std::integer_sequence<int, i...>) {
+    (f(Lanes<i>{}), ...);
+}
+template <int N, class F>
+SC_INLINE void each_constant(F&& f) {
+    each_constant(f, std::make_integer_sequence<int, N>{});
 }
 
 // The first N lanes; the others become 0.

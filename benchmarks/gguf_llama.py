@@ -1,6 +1,6 @@
-"""Writes a Llama model directory as an F16 GGUF file without a tokenizer, for llama.cpp.
+"""Writes a Llama model directory as a GGUF file without a tokenizer, for llama.cpp.
 
-Matrices become float16, norms stay float32, as llama.cpp's own converter does.
+Matrices become float16 or are quantised, all alike; norms stay float32.
 """
 
 import json
@@ -10,9 +10,19 @@ import gguf
 import torch
 from safetensors.torch import load_file
 
+FILE_TYPES = {
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
+    "q4_1": gguf.LlamaFileType.MOSTLY_Q4_1,
+}
 
-def write_f16(model_dir: Path, destination: Path) -> None:
-    """Writes `destination`; complete or not at all. Raises ValueError for other architectures."""
+
+def write_gguf(model_dir: Path, destination: Path, kind: str) -> None:
+    """Writes `destination`, of a kind in FILE_TYPES; complete or not at all.
+
+    Raises ValueError for other architectures.
+    """
     config = json.loads((model_dir / "config.json").read_text())
     if config["architectures"] != ["LlamaForCausalLM"]:
         raise ValueError(f"{model_dir}: this writer knows LlamaForCausalLM only")
@@ -30,7 +40,7 @@ def write_f16(model_dir: Path, destination: Path) -> None:
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_tokenizer_model("no_vocab")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(FILE_TYPES[kind])
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
     for shard in sorted(model_dir.glob("*.safetensors")):
         for name, tensor in load_file(shard).items():
@@ -38,11 +48,16 @@ def write_f16(model_dir: Path, destination: Path) -> None:
                 tensor = _interleave(tensor, heads)
             elif name.endswith("k_proj.weight"):
                 tensor = _interleave(tensor, kv_heads)
-            dtype = torch.float16 if tensor.ndim > 1 else torch.float32
             gguf_name = names.get_name(name, try_suffixes=(".weight",))
             if gguf_name is None:
                 raise ValueError(f"{shard}: a Llama model has no tensor {name}")
-            writer.add_tensor(gguf_name, tensor.to(dtype).numpy())
+            if tensor.ndim == 1 or kind == "f16":
+                dtype = torch.float32 if tensor.ndim == 1 else torch.float16
+                writer.add_tensor(gguf_name, tensor.to(dtype).numpy())
+                continue
+            quantised = gguf.GGMLQuantizationType[kind.upper()]
+            values = gguf.quants.quantize(tensor.float().numpy(), quantised)
+            writer.add_tensor(gguf_name, values, raw_dtype=quantised)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

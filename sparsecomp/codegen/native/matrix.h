@@ -1,0 +1,108 @@
+// Where weights lie: what a kernel is given instead of a bare pointer.
+//   Matrix<T, K>              rows of K weights
+//   Neurons<T, GATED, K, D>   a feed-forward block packed by neuron
+// T is float, bf16, int8 or int4. Both hand out rows, for dot_row, add_rows and widen_part; a
+// kernel does not see which T it works on.
+#pragma once
+#include "quantized.h"
+#include "row.h"
+
+namespace sc {
+
+// Bytes of a row of K weights.
+template <class T, int K>
+constexpr int64_t row_bytes() {
+    if constexpr (is_quantized<T>)
+        return Planes<K>::COARSE + (T::LOW ? Planes<K>::FINE : 0);
+    else
+        return K * sizeof(T);
+}
+
+// Rows in order are the hardware prefetcher's own: asking for all of them limits it to what the
+// first-level cache can wait for. The first 512 bytes of a row 4 KiB ahead bring it over the end
+// of a small page.
+template <class T, int K, bool = is_quantized<T>>
+struct Matrix {
+    static constexpr int64_t AHEAD_BYTES = 4096;
+    static constexpr int64_t AHEAD = max(1, AHEAD_BYTES / row_bytes<T, K>());  // in rows
+    static constexpr int ASK = 512 / sizeof(T);  // weights to ask for of the row ahead(n)
+    const T* start;
+    const T* row(int64_t n) const { return start + n * K; }
+    const T* ahead(int64_t n) const { return row(n) + AHEAD_BYTES / sizeof(T); }
+    Matrix from(int64_t n) const { return {row(n)}; }
+};
+
+// All high planes, then on the next line all low ones. Two streams that take longer to multiply
+// are better asked for whole.
+template <class T, int K>
+struct Matrix<T, K, true> {
+    using P = Planes<K>;
+    static constexpr int64_t AHEAD = max(1, 8192 / P::COARSE);
+    static constexpr int ASK = K;
+    const uint8_t *high, *low;
+    QuantizedRow<T, K> row(int64_t n) const { return {high + n * P::COARSE, low + n * P::FINE}; }
+    QuantizedRow<T, K> ahead(int64_t n) const { return row(n + AHEAD); }
+    Matrix from(int64_t n) const {
+        const auto first = row(n);
+        return {first.high, first.low};
+    }
+};
+
+// A matrix of `rows` rows.
+template <class T, int K>
+SC_INLINE Matrix<T, K> matrix(const void* bytes, int64_t rows) {
+    if constexpr (is_quantized<T>) {
+        auto* high = static_cast<const uint8_t*>(bytes);
+        return {high, high + round_up(rows * Planes<K>::COARSE, 64)};
+    } else {
+        return {static_cast<const T*>(bytes)};
+    }
+}
+
+// One neuron: [gate row K (gated only) | up row K | down row D], each part padded to 64 bytes.
+template <class T, bool GATED, int K, int D, bool = is_quantized<T>>
+struct Neurons {
+    static constexpr int64_t ALIGN = 64 / sizeof(T);
+    static constexpr int64_t UP = GATED ? round_up(K, ALIGN) : 0;
+    static constexpr int64_t DOWN = UP + round_up(K, ALIGN);
+    static constexpr int64_t STRIDE = DOWN + round_up(D, ALIGN);
+    const T* start;
+    const T* gate(int64_t n) const { return start + n * STRIDE; }
+    const T* up(int64_t n) const { return start + n * STRIDE + UP; }
+    const T* down(int64_t n) const { return start + n * STRIDE + DOWN; }
+};
+
+// Two sheets, the second on the line after the first. Of a neuron the first holds the high planes
+// of [gate (gated only) | up], the second the rest: [low planes of gate | up | high, low of down].
+template <class T, bool GATED, int K, int D>
+struct Neurons<T, GATED, K, D, true> {
+    using In = Planes<K>;
+    using Out = Planes<D>;
+    static constexpr int64_t FINE = T::LOW ? In::FINE : 0;
+    static constexpr int INPUTS = GATED ? 2 : 1;
+    static constexpr int64_t FIRST = INPUTS * In::COARSE;
+    static constexpr int64_t SECOND = INPUTS * FINE + Out::COARSE + (T::LOW ? Out::FINE : 0);
+    const uint8_t *first, *second;
+    QuantizedRow<T, K> gate(int64_t n) const { return {first + n * FIRST, second + n * SECOND}; }
+    QuantizedRow<T, K> up(int64_t n) const {
+        constexpr int BEFORE = INPUTS - 1;
+        return {first + n * FIRST + BEFORE * In::COARSE, second + n * SECOND + BEFORE * FINE};
+    }
+    QuantizedRow<T, D> down(int64_t n) const {
+        const uint8_t* high = second + n * SECOND + INPUTS * FINE;
+        return {high, high + Out::COARSE};
+    }
+};
+
+// A block of `count` neurons.
+template <class T, bool GATED, int K, int D>
+SC_INLINE Neurons<T, GATED, K, D> neurons(const void* bytes, int64_t count) {
+    if constexpr (is_quantized<T>) {
+        auto* first = static_cast<const uint8_t*>(bytes);
+        return {first, first + round_up(count * Neurons<T, GATED, K, D>::FIRST, 64)};
+    } else {
+        return {static_cast<const T*>(bytes)};
+    }
+}
+
+}  // namespace sc

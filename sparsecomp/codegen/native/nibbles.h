@@ -1,0 +1,146 @@
+// 64 weights of a row in nibble planes as vectors of integers: AVX-512, AVX2, or any other vectors.
+// A plane has 32 bytes for them: byte i holds weight i in its low nibble, weight 32 + i in its high.
+#pragma once
+#include "simd.h"
+
+namespace sc {
+
+constexpr int BLOCK = 64;            // weights
+constexpr int VECTORS = 16 / LANES;  // that hold them as bytes
+constexpr int VECTOR_BYTES = 4 * LANES;
+
+using vb = uint8_t __attribute__((vector_size(VECTOR_BYTES)));
+using vs = int16_t __attribute__((vector_size(VECTOR_BYTES)));
+using vq = uint64_t __attribute__((vector_size(VECTOR_BYTES)));
+
+template <class V>
+SC_INLINE V load_bytes(const void* p) {
+    V x;
+    std::memcpy(&x, p, sizeof x);
+    return x;
+}
+
+// The bytes of a plane that hold the weights of vector j.
+SC_INLINE vq plane_bytes(const uint8_t* plane, int j) {
+#if defined(__AVX512F__)
+    (void)j;  // its two halves are the two nibbles of the same bytes
+    return bits_as<vq>(_mm512_maskz_broadcast_i64x4(0xff, load_bytes<__m256i>(plane)));
+#else
+    return load_bytes<vq>(plane + j * VECTOR_BYTES % 32);
+#endif
+}
+
+// Vector j of 16 h + l, with h of the plane `high` and l of the plane `low`, or without it 16 h.
+template <bool LOW>
+SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
+    vq up{};
+    for (int i = 0; i < LANES / 2; ++i) up[i] = j * VECTOR_BYTES + 8 * i < 32 ? 4 : 0;
+    constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0;
+    const vq h = plane_bytes(high, j) << up;
+    if constexpr (!LOW) return bits_as<vb>(h & HIGH);
+    // h where HIGH has ones, l elsewhere: spelled so that AVX-512 does it in one instruction.
+    const vq l = plane_bytes(low, j) >> (4 - up);
+    return bits_as<vb>(l ^ ((h ^ l) & HIGH));
+}
+
+// The sums of four neighbours of (u - 128) x, |x| <= 127.
+SC_INLINE vi dot4(vb u, const int8_t* x) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    // |q| x sign(q) fits: sums of two are at most 2 * 128 * 127 < 2^15.
+    const __m256i q = bits_as<__m256i>(u ^ 0x80);
+    const __m256i pairs =
+        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(load_bytes<__m256i>(x), q));
+    return bits_as<vi>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+#else
+    // Even and odd bytes as 16 bits: products, and sums of two, fit as above.
+    const vs q = bits_as<vs>(u ^ 0x80), v = load_bytes<vs>(x);
+    const vi pairs = bits_as<vi>((q << 8 >> 8) * (v << 8 >> 8) + (q >> 8) * (v >> 8));
+    return (pairs << 16 >> 16) + (pairs >> 16);
+#endif
+}
+
+// The same of (u - 128) (128 high + low). `start` holds the sums of -128 (128 high + low): VNNI
+// multiplies u as it is.
+SC_INLINE vi dot4(vb u, const int8_t* high, const int8_t* low, const int32_t* start) {
+#if defined(__AVX512VNNI__)
+    const auto multiply = [&](vi sums, const int8_t* x) SC_ALWAYS {
+        return bits_as<vi>(_mm512_dpbusd_epi32(bits_as<__m512i>(sums), bits_as<__m512i>(u),
+                                               load_bytes<__m512i>(x)));
+    };
+    return multiply((multiply(vi{}, high) << 7) + load_bytes<vi>(start), low);
+#else
+    (void)start;
+    return (dot4(u, high) << 7) + dot4(u, low);
+#endif
+}
+
+#if defined(__AVX512F__)
+SC_INLINE vi permute_fours(vi x, vi from) {
+    return bits_as<vi>(_mm512_maskz_permutexvar_epi32(0xffff, bits_as<__m512i>(from),
+                                                      bits_as<__m512i>(x)));
+}
+SC_INLINE vi place_bytes(vi x, vi from) {
+    return bits_as<vi>(_mm512_shuffle_epi8(bits_as<__m512i>(x), bits_as<__m512i>(from)));
+}
+#elif defined(__AVX2__)
+SC_INLINE vi permute_fours(vi x, vi from) {
+    return bits_as<vi>(_mm256_permutevar8x32_epi32(bits_as<__m256i>(x), bits_as<__m256i>(from)));
+}
+SC_INLINE vi place_bytes(vi x, vi from) {
+    return bits_as<vi>(_mm256_shuffle_epi8(bits_as<__m256i>(x), bits_as<__m256i>(from)));
+}
+#endif
+
+// What stands for l where there is no low plane: its mean.
+constexpr float MEAN_LOW = 7.5f;
+
+// Weights become floats times this: their integers lie in the highest byte of 32 bits.
+constexpr float UNIT = 1 << 24;
+
+// w[v] = UNIT (u - 128) for the bytes v * LANES and on.
+SC_INLINE void widen_bytes(vf (&w)[4], vb u) {
+    u ^= 0x80;
+#if defined(__AVX2__)
+    // First each 128 bits get the four bytes that they hold in w[0], those in w[1], ..
+    vi from{};
+    for (int i = 0; i < LANES; ++i) from[i] = i % 4 * (LANES / 4) + i / 4;
+    const vi fours = permute_fours(bits_as<vi>(u), from);
+    for (int v = 0; v < 4; ++v) {
+        for (int i = 0; i < LANES; ++i) from[i] = (4 * v + i % 4) << 24 | 0x808080;  // 0x80: 0
+        w[v] = __builtin_convertvector(place_bytes(fours, from), vf);
+    }
+#else
+    for (int v = 0; v < 4; ++v) {
+        vf x{};
+        for (int i = 0; i < LANES; ++i) x[i] = UNIT * static_cast<int8_t>(u[v * LANES + i]);
+        w[v] = x;
+    }
+#endif
+}
+
+// w[v] = UNIT (16 h + l - 128) for vector j; l is MEAN_LOW without a low plane.
+template <bool LOW>
+SC_INLINE void widen_nibbles(vf (&w)[4], const uint8_t* high, const uint8_t* low, int j) {
+    if constexpr (LOW) {
+        widen_bytes(w, nibbles<true>(high, low, j));
+        return;
+    }
+#if defined(__AVX512F__)
+    // A nibble picks its float; a permutation looks at no other bits of its indices.
+    vf table{};
+    for (int i = 0; i < LANES; ++i) table[i] = UNIT * (static_cast<float>(16 * i - 128) + MEAN_LOW);
+    const auto pick = [&](__m512i i) SC_ALWAYS {
+        return bits_as<vf>(_mm512_maskz_permutexvar_ps(0xffff, i, bits_as<__m512>(table)));
+    };
+    for (int v = 0; v < 2; ++v) {
+        const auto i = _mm512_maskz_cvtepu8_epi32(0xffff, load_bytes<__m128i>(high + 16 * v));
+        w[v] = pick(i);
+        w[2 + v] = pick(_mm512_maskz_srli_epi32(0xffff, i, 4));
+    }
+#else
+    widen_bytes(w, nibbles<false>(high, low, j));
+    for (vf& x : w) x += UNIT * MEAN_LOW;
+#endif
+}
+
+}  // namespace sc

@@ -1,0 +1,46 @@
+"""How a row of weights lies in memory in 8 or 4 bits: two planes of nibbles.
+
+A row is padded to blocks of BLOCK weights; GROUP weights share a bfloat16 scale s. A plane has a
+nibble of each weight: in each block of 64, byte i has weight i in its low half and weight 32 + i
+in its high half. After its nibbles the high plane has the row's scales and its outlier.
+
+8 bits: weight = s (16 high + low - 128). 4 bits: weight = s (16 high - 120.5), which is also what
+the high plane of an 8-bit row says alone, with the unknown low nibble at its mean.
+
+The outlier is the one weight of a row that stands out most of its group. Its index (uint16) says
+where its value (bfloat16) is added to what the nibbles say, which is about 0 there. A few rows of
+down are little else than one large weight, which meets activations as large: rounding what shares
+its scale would change the model.
+"""
+
+from __future__ import annotations
+
+BLOCK = 64
+GROUP = 32
+SCALE_BYTES = 2
+OUTLIER_BYTES = 4
+MAX_WIDTH = 1 << 16
+"""Weights of a row whose outlier has an index."""
+LOW_MEAN = 7.5
+FACTOR_STEPS = 127 * 128
+"""What a row is multiplied with is rounded to whole parts of the largest of its group by this."""
+
+
+def padded(weights: int) -> int:
+    """The weights of a row with its padding."""
+    return -(-weights // BLOCK) * BLOCK
+
+
+def high_bytes(weights: int) -> int:
+    """Bytes of the high plane of a row, with its scales and its outlier."""
+    return padded(weights) // 2 + padded(weights) // GROUP * SCALE_BYTES + OUTLIER_BYTES
+
+
+def low_bytes(weights: int) -> int:
+    """Bytes of the low plane of a row."""
+    return padded(weights) // 2
+
+
+def row_bytes(weights: int, bits: int) -> int:
+    """Bytes of a row in 8 or 4 bits."""
+    return high_bytes(weights) + (low_bytes(weights) if bits == 8 else 0)

@@ -1,0 +1,95 @@
+"""Artifacts with weights in 8 and 4 bits: what runs is what the reference says, and how large."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from e2e_support import Logits, compile_dir, compiled, error, random_ids
+from families import make_model_dir
+from imposed import Masked, impose
+
+import sparsecomp.runtime as rt
+from sparsecomp import nibbles
+from sparsecomp.options import Dtype
+from sparsecomp.reference.exec import Session
+from sparsecomp.runtime.artifact import Part
+from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank
+
+POSITIONS, PROMPT, LENGTH = 64, 9, 16
+IDS = random_ids(LENGTH)
+HIDDEN, UNITS, VOCAB = 96, 130, 64
+SHAPES = {
+    "llama": {"hidden_size": HIDDEN, "intermediate_size": UNITS},
+    "opt": {"hidden_size": HIDDEN, "ffn_dim": UNITS, "word_embed_proj_dim": HIDDEN},
+    "gemma2": {"hidden_size": HIDDEN, "intermediate_size": UNITS},
+}
+MAX_ERROR = 1e-3
+"""Of the largest logit: a key or value halfway between two bf16 numbers may fall to either."""
+
+
+def logits(model: rt.Model) -> Logits:
+    """Of the prompt's last token and of each after it."""
+    with model.session() as session:
+        first = session.prefill(IDS[:PROMPT]).copy()
+        return np.stack([first, *(session.decode(token).copy() for token in IDS[PROMPT:])])
+
+
+def reference(model: Masked, workers: int) -> Logits:
+    session = Session(model.scheduled(workers), model.weights, positions=POSITIONS)
+    rows = [session.prefill(torch.tensor(IDS[:PROMPT]), 0)]
+    rows += [session.decode(IDS[p], p) for p in range(PROMPT, LENGTH)]
+    return torch.stack(rows).numpy()
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype", "workers"),
+    [("llama", Dtype.INT8, 3), ("opt", Dtype.INT8, 2), ("gemma2", Dtype.INT4, 1)],
+)
+def test_the_artifact_computes_what_the_reference_does(
+    family: str, dtype: Dtype, workers: int, tmp_path: Path
+) -> None:
+    path = make_model_dir(family, tmp_path / "model", **SHAPES[family])
+    expected = reference(Masked(path, None, POSITIONS, dtype), workers)
+    options = {"dtype": dtype, "workers": workers}
+    with compiled(path, tmp_path / "a.spz", **options) as model:
+        assert error(logits(model), expected) < MAX_ERROR
+    exact = reference(Masked(path, None, POSITIONS, Dtype.F32), workers)
+    assert error(exact, expected) > 2 * MAX_ERROR  # it is another model
+
+
+OPT, ATTENTION = "model.decoder.layers.{}", "model.decoder.layers.{}.self_attn"
+LISTED = LowRank(rank=64, density=0.5, active=0.25)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {OPT.format(0): LISTED, OPT.format(1): Cutoff(of=Exact.NEURON, threshold=0.0, density=0.5)},
+        {ATTENTION.format(0): LowRank(rank=64, density=0.5, active=0.5)},
+    ],
+    ids=["neurons", "heads"],
+)
+def test_sparse_blocks_over_quantised_weights(choices: dict[str, Choice], tmp_path: Path) -> None:
+    path = make_model_dir("opt", tmp_path / "model", **SHAPES["opt"])
+    units = 4 if any("self_attn" in name for name in choices) else UNITS
+    sparse = impose(choices, HIDDEN, units)
+    expected = reference(Masked(path, sparse, POSITIONS, Dtype.INT8), 2)
+    with compiled(path, tmp_path / "a.spz", dtype=Dtype.INT8, workers=2, sparse=sparse) as model:
+        assert error(logits(model), expected) < 5 * MAX_ERROR
+
+
+def test_bytes_are_counted_with_scales_and_planes(tmp_path: Path) -> None:
+    path = make_model_dir("llama", tmp_path / "model", **SHAPES["llama"], num_hidden_layers=1)
+    for dtype, bits in ((Dtype.INT8, 8), (Dtype.INT4, 4)):
+        artifact = compile_dir(path, tmp_path / "a.spz", dtype=dtype)
+        with rt.Artifact.open(artifact) as opened:
+            manifest = opened.manifest
+        row = nibbles.row_bytes(HIDDEN, bits)
+        sheets = pytest.approx(UNITS * 3 * row, abs=128)  # each ends with a line
+        assert manifest.bytes_per_token[Part.MLP] == sheets
+        assert manifest.bytes_per_token[Part.HEAD] == pytest.approx(VOCAB * row, abs=128)
+        assert manifest.bytes_per_token[Part.EMBED] == row
+        assert str(manifest.model.dtype) == dtype
