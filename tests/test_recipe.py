@@ -27,9 +27,15 @@ CUTOFFS = st.builds(Cutoff, of=st.sampled_from(Exact), threshold=st.floats(0, 1e
 NAMES = st.from_regex(r"model\.layers\.[0-9]\.(mlp|self_attn)", fullmatch=True)
 
 
-@given(st.dictionaries(NAMES, st.none() | LOW_RANKS | CUTOFFS), st.integers(0, 2**31))
-def test_round_trip(blocks: dict[str, LowRank | Cutoff | None], seed: int) -> None:
-    recipe = Recipe("model", seed, blocks)
+@given(
+    st.dictionaries(NAMES, st.none() | LOW_RANKS | CUTOFFS),
+    st.integers(0, 2**31),
+    st.lists(NAMES, max_size=3),
+)
+def test_round_trip(
+    blocks: dict[str, LowRank | Cutoff | None], seed: int, wider: list[str]
+) -> None:
+    recipe = Recipe("model", seed, blocks, tuple(wider))
     assert parse_recipe(dump_recipe(recipe)) == recipe
 
 
@@ -44,6 +50,7 @@ BLOCK = "recipe: 1\nblocks:\n  mlp: "
         ("recipe: 2", "does not begin with recipe: 1"),
         ("recipe: 1\nblock: {}", "block: is not known"),
         ("recipe: 1\nseed: x", "seed: is 'x'"),
+        ("recipe: 1\nwider: lm_head", "wider: must be a list of names"),
         ("recipe: 1\nblocks: [a]", "blocks: must name blocks"),
         (BLOCK + "low_rank", "mlp: needs a kind"),
         (BLOCK + "{kind: magic}", "mlp: needs a kind, one of dense, low_rank, cutoff"),
