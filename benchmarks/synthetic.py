@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import OPTConfig
 
+from sparsecomp.calibrate.low_rank import Predictor
+from sparsecomp.calibrate.sketch import HeadSketch
 from sparsecomp.compile import compile_model
 from sparsecomp.frontend.export import build_model
 from sparsecomp.options import CompileOptions, Dtype
@@ -110,18 +112,18 @@ def compile_imposed(
     model_dir: Path, output: Path, shape: Shape, imposed: Imposed, workers: int
 ) -> None:
     """An artifact of a model that `write_model` wrote, in bf16."""
+    made = _Random(shape, {module: units for module, units, _ in _blocks(shape, imposed)})
     choices = {
         module: LowRank(
             rank=shape.rank,
             density=density,
             active=density,
-            threshold=_threshold(_predictor(module, shape, units), density),
+            threshold=_threshold(made.predictor(module, shape.rank), density),
         )
-        for module, units, density in _blocks(shape, imposed)
+        for module, _, density in _blocks(shape, imposed)
     }
-    units_of = {module: units for module, units, _ in _blocks(shape, imposed)}
     plan = Plan({name: (Option(choice, 0.0),) for name, choice in choices.items()}, forced=True)
-    sparse = Sparsified(plan, lambda module, rank: _predictor(module, shape, units_of[module]))
+    sparse = Sparsified(plan, made)
     options = CompileOptions(model_dir=model_dir, output=output, dtype=Dtype.BF16, workers=workers)
     compile_model(options, sparse=sparse if choices else None)
 
@@ -136,22 +138,35 @@ def _blocks(shape: Shape, imposed: Imposed) -> Iterator[tuple[str, int, float]]:
             yield f"{module}.self_attn", shape.heads, imposed.heads
 
 
-Predictor = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+@dataclass(frozen=True)
+class _Random:
+    """Random weights for blocks of so many units; scores are about N(0, 1) for inputs that are."""
 
+    shape: Shape
+    units: Mapping[str, int]
 
-def _predictor(module: str, shape: Shape, units: int) -> Predictor:
-    """(down, up, bias) whose scores are about N(0, 1) for inputs that are."""
-    generator = torch.Generator().manual_seed(zlib.crc32(module.encode()))
-    down = torch.randn(shape.rank, shape.hidden, generator=generator) * shape.hidden**-0.5
-    up = torch.randn(units, shape.rank, generator=generator) * shape.rank**-0.5
-    return down, up, torch.zeros(units)
+    def predictor(self, module: str, rank: int) -> Predictor:
+        down, up = self._pair(module, rank, self.units[module])
+        return Predictor(down, up, torch.zeros(self.units[module]))
+
+    def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._pair(module, rank, self.units[module])
+
+    def sketch(self, module: str) -> HeadSketch:
+        axes, rows = self._pair(module, self.shape.hidden + 1, self.units[module])
+        return HeadSketch(axes, axes.sum(1), rows[:, :-1], torch.zeros(len(rows)))
+
+    def _pair(self, module: str, rank: int, units: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(zlib.crc32(module.encode()))
+        down = torch.randn(rank, self.shape.hidden, generator=generator) * self.shape.hidden**-0.5
+        return down, torch.randn(units, rank, generator=generator) * rank**-0.5
 
 
 def _threshold(predictor: Predictor, density: float) -> float:
     """What a share `density` of the scores of random inputs is above."""
     if density == 1.0:
         return -1e30
-    down, up, _ = predictor
-    x = torch.randn(SAMPLES, down.shape[1], generator=torch.Generator().manual_seed(0))
-    scores = ((x @ down.T) @ up.T).flatten()
+    inputs = predictor.down.shape[1]
+    x = torch.randn(SAMPLES, inputs, generator=torch.Generator().manual_seed(0))
+    scores = predictor.scores(x).flatten()
     return float(scores.kthvalue(max(round(scores.numel() * (1 - density)), 1)).values)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, TensorType
 
 import sparsecomp
 from sparsecomp.calibrate.calibration import CalibrationModel
@@ -30,7 +30,7 @@ from sparsecomp.frontend.export import ExportedModel, ModelFacts, export_model
 from sparsecomp.frontend.model_dir import ModelDir
 from sparsecomp.observer import Observer, SilentObserver
 from sparsecomp.options import CompileOptions, Target
-from sparsecomp.passes.base import PassContext, Weights
+from sparsecomp.passes.base import PassContext, Weights, function
 from sparsecomp.passes.insert_predictors import choices_in
 from sparsecomp.passes.pipeline import (
     LOWERING,
@@ -40,6 +40,7 @@ from sparsecomp.passes.pipeline import (
     find_pass,
     run_pipeline,
 )
+from sparsecomp.passes.plan_memory import place_weights
 from sparsecomp.recipe import Recipe, read_recipe
 from sparsecomp.reference.evaluate import Derived, evaluate
 from sparsecomp.runtime import artifact, state
@@ -100,21 +101,26 @@ def compile_model(
             observer,
         )
         observer.stage("passes", f"{len(LOWERING)} passes")
-    lowered = compiler.lower(sparse, watcher, options.stop_after)
+    lowered = compiler.lower(sparse, watcher, options.stop_after, options.shards)
     if options.stop_after is None:
         compiler.write(lowered, sparse, options.output, options.targets, observer)
     notes = () if sparse is None else sparse.notes
-    ir = None if options.stop_after is None else str(lowered.module)
+    ir = None if options.stop_after is None else str(lowered.modules[0])
     return CompileReport(watcher.times, ir, notes)
 
 
 @dataclass(frozen=True)
 class _Lowered:
-    """A module after the passes, what its blocks became, and the texts of its stages."""
+    """Each rank's module after the passes, what the model's blocks became, and the texts of the
+    stages by their members' names."""
 
-    module: ModuleOp
+    modules: list[ModuleOp]
     choices: Mapping[str, Choice | None]
-    texts: dict[artifact.Stage, str]
+    texts: dict[str, str]
+
+    @property
+    def ranks(self) -> int:
+        return len(self.modules)
 
 
 @dataclass(frozen=True)
@@ -166,28 +172,34 @@ class _Compiler:
         sparse: Sparsified | None,
         watch: Callable[[Event], None] = lambda event: None,
         stop_after: str | None = None,
+        ranks: int = 1,
     ) -> _Lowered:
-        """The scheduled program for a plan (None: dense)."""
-        module = self.exported.module.clone()
-        texts = {artifact.Stage.ATEN: self._aten}
+        """The scheduled programs of all ranks for a plan (None: dense); `watch` sees rank 0's."""
+        texts = {artifact.ir_member(artifact.Stage.ATEN): self._aten}
         choices: dict[str, Choice | None] = {}
+        modules = [self.exported.module.clone() for _ in range(ranks)]
+        for rank, module in enumerate(modules):
 
-        def look(event: Event) -> None:
-            if event.seconds is None and event.step.run.name == "insert-predictors":
-                choices.update(choices_in(event.module))
-            if event.seconds is None and event.step.run.name == "choose-layouts":
-                texts[artifact.Stage.SPZ] = str(event.module)
-            watch(event)
+            def look(event: Event, rank: int = rank) -> None:
+                if event.seconds is None and event.step.run.name == "insert-predictors":
+                    choices.update(choices_in(event.module))
+                if event.seconds is None and event.step.run.name == "choose-layouts":
+                    texts[artifact.ir_member(artifact.Stage.SPZ, rank)] = str(event.module)
+                if rank == 0:
+                    watch(event)
 
-        run_pipeline(module, self._context(sparse), look, stop_after, LOWERING)
-        texts[artifact.Stage.EXEC] = str(module)
-        return _Lowered(module, choices, texts)
+            run_pipeline(module, self._context(sparse, rank, ranks), look, stop_after, LOWERING)
+        if stop_after is None:
+            place_weights(modules)
+        for rank, module in enumerate(modules):
+            texts[artifact.ir_member(artifact.Stage.EXEC, rank)] = str(module)
+        return _Lowered(modules, choices, texts)
 
     def try_out(self, sparse: Sparsified | None, path: Path) -> Trial:
         """Write an artifact for this machine to `path`."""
         lowered = self.lower(sparse)
         self.write(lowered, sparse, path, (Target.NATIVE,), SilentObserver())
-        return Trial(lowered.choices, sum(bytes_per_token(lowered.module).values()))
+        return Trial(lowered.choices, sum(bytes_per_token(lowered.modules[0]).values()))
 
     def write(
         self,
@@ -197,15 +209,17 @@ class _Compiler:
         targets: tuple[Target, ...],
         observer: Observer,
     ) -> None:
-        source = emit.emit(lowered.module, self.exported.facts.name)
+        sources = [emit.emit(module, self.exported.facts.name) for module in lowered.modules]
         programs = []
-        for target in targets:
-            observer.stage("native code", str(target))
-            programs.append(self._program(source, target))
+        for rank, source in enumerate(sources):
+            for target in targets:
+                of = f" for rank {rank} of {lowered.ranks}" if lowered.ranks > 1 else ""
+                observer.stage("native code", f"{target}{of}")
+                programs.append(self._program(source, target, rank))
         observer.stage("pack", str(path))
-        self._pack(lowered, sparse, path, source, programs, observer)
+        self._pack(lowered, sparse, path, sources, programs, observer)
 
-    def _context(self, sparse: Sparsified | None) -> PassContext:
+    def _context(self, sparse: Sparsified | None, rank: int = 0, ranks: int = 1) -> PassContext:
         return PassContext(
             evaluate=evaluate,
             weights=self.exported.weights.get,
@@ -214,9 +228,11 @@ class _Compiler:
             dtype=self.options.dtype,
             plan=None if sparse is None else sparse.plan,
             wider=self.wider,
+            rank=rank,
+            ranks=ranks,
         )
 
-    def _program(self, source: str, target: Target) -> _NativeProgram:
+    def _program(self, source: str, target: Target, rank: int) -> _NativeProgram:
         """The source built for a target; a source that was built is not built again."""
         if (source, target) not in self._programs:
             compiler = build.find_compiler(target, self.options.cxx)
@@ -224,9 +240,10 @@ class _Compiler:
                 target=artifact.Target(target),
                 machine=artifact.Machine(build.machine(target)),
                 cpu_flags=build.cpu_flags(target, compiler),
-                member=artifact.program_member(artifact.Target(target)),
+                member=artifact.program_member(artifact.Target(target), rank),
                 workers=self.options.workers,
                 abi_version=artifact.ABI_VERSION,
+                rank=rank,
             )
             library = build.build(source, target, compiler)
             self._programs[source, target] = _NativeProgram(facts, library)
@@ -237,34 +254,37 @@ class _Compiler:
         lowered: _Lowered,
         sparse: Sparsified | None,
         path: Path,
-        source: str,
+        sources: list[str],
         programs: list[_NativeProgram],
         observer: Observer,
     ) -> None:
-        module, facts = lowered.module, self.exported.facts
-        storages = [op for op in module.ops if isinstance(op, exec.Storage)]
+        module, facts = lowered.modules[0], self.exported.facts
+        storages = place_weights(lowered.modules)
         plan = weights_layout((op.sym_name.data, _dtype(op), _stored_shape(op)) for op in storages)
         assert plan.offsets == {
             op.sym_name.data: op.offset.value.data  # type: ignore[union-attr]
             for op in storages
         }
         predictors = {} if sparse is None else sparse.weights(lowered.choices)
-        weights = _resolve(
-            module, _given_first(predictors, self.exported.weights.get), self.positions
-        )
+        checkpoint = _given_first(predictors, self.exported.weights.get)
+        weights = {m: _resolve(m, checkpoint, self.positions) for m in lowered.modules}
 
         def stream() -> Iterator[tuple[str, memoryview]]:
             for done, storage in enumerate(storages, start=1):
-                yield storage.sym_name.data, storage_bytes(storage, weights)
+                of = storage.parent_op()
+                assert isinstance(of, ModuleOp)
+                yield storage.sym_name.data, storage_bytes(storage, weights[of])
                 observer.progress(done, len(storages))
 
         declared = (op for op in module.ops if isinstance(op, aten.Weight))
+        vocabulary = _vocabulary(self.exported.module)
+        shards = _shards(lowered.modules, vocabulary)
         counted = counters(module)
         manifest = artifact.Manifest(
             compiler_version=sparsecomp.__version__,
             model=artifact.ModelFacts(
                 name=facts.name,
-                vocab_size=logits_width(module),
+                vocab_size=vocabulary,
                 context=self.positions,
                 layers=facts.layers,
                 hidden=facts.hidden_size,
@@ -283,11 +303,13 @@ class _Compiler:
             trace_slots=counted.trace_slots,
             kv_bytes_per_position=kv_bytes_per_position(module),
             weights_bytes=plan.data_bytes,
+            shards=shards if lowered.ranks > 1 else (),
         )
         with ArtifactWriter(path, expected_bytes=plan.member_bytes) as writer:
-            for stage, text in lowered.texts.items():
-                writer.add_bytes(artifact.ir_member(stage), f"{text}\n".encode())
-            writer.add_bytes(artifact.SOURCE, source.encode())
+            for member, text in lowered.texts.items():
+                writer.add_bytes(member, f"{text}\n".encode())
+            for rank, source in enumerate(sources):
+                writer.add_bytes(artifact.source_member(rank), source.encode())
             hashes = [writer.add_bytes(p.facts.member, p.library) for p in programs]
             for file in self.model_dir.tokenizer_files:
                 if (member := f"tokenizer/{file.name}") in artifact.MEMBER_NAMES:
@@ -380,6 +402,36 @@ def _given_first(given: Mapping[str, torch.Tensor], checkpoint: Weights) -> Weig
         return given[name] if name in given else checkpoint(name)
 
     return get
+
+
+def _vocabulary(forward: ModuleOp) -> int:
+    """The size of the vocabulary that the model scores."""
+    (scores,) = function(forward, "forward").function_type.outputs
+    assert isinstance(scores, TensorType)
+    return scores.get_shape()[-1]
+
+
+def _shards(modules: list[ModuleOp], vocabulary: int) -> tuple[artifact.Shard, ...]:
+    """What the manifest says of each rank's program."""
+    widths = [logits_width(module) for module in modules]
+    is_split = sum(widths) == vocabulary
+    shards = []
+    for rank, module in enumerate(modules):
+        counted = counters(module)
+        shards.append(
+            artifact.Shard(
+                first_token=sum(widths[:rank]) if is_split else 0,
+                logits=widths[rank],
+                bytes_per_token=bytes_per_token(module),
+                dense_bytes_per_token=bytes_per_token(module, Reading.DENSE),
+                fixed_bytes_per_token=bytes_per_token(module, Reading.FIXED),
+                blocks=blocks(module),
+                counters=counted.count,
+                trace_slots=counted.trace_slots,
+                kv_bytes_per_position=kv_bytes_per_position(module),
+            )
+        )
+    return tuple(shards)
 
 
 def _dtype(storage: exec.Storage) -> str:

@@ -31,10 +31,15 @@ def parse(text: str) -> ModuleOp:
 
 
 def optimise(
-    text: str, passes: list[str], recipe: Recipe | None = None, dtype: Dtype = Dtype.F32
+    text: str,
+    passes: list[str],
+    recipe: Recipe | None = None,
+    dtype: Dtype = Dtype.F32,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> str:
     """IR text through the named passes, as text; a recipe says what becomes sparse, and what
-    is not quantised.
+    is not quantised. Kept is the share of `rank` among `ranks`.
 
     Weights have no values here: a pass that must evaluate one says so.
     """
@@ -48,6 +53,8 @@ def optimise(
         dtype=dtype,
         plan=None if recipe is None else recipe.plan(),
         wider=() if recipe is None else recipe.wider,
+        rank=rank,
+        ranks=ranks,
     )
     for run in runs:
         run_pass(run, module, ctx)

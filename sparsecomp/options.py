@@ -41,6 +41,7 @@ class Target(StrEnum):
 
 
 MAX_WORKERS = 1024
+MAX_SHARDS = 64
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -122,8 +123,10 @@ class CompileOptions:
     `model_dir` may also be a Hub id, `org/name`, to download.
 
     `sparsity` is None for a dense program. `context` is in positions (None: all that the model
-    supports). Pass names in `print_ir_before`, `print_ir_after` and `stop_after` are checked by the
-    pipeline, which knows them. `cxx` is the compiler command (empty: the compiler looks for one).
+    supports). `shards` is over how many ranks the model is split; the IR that is printed or dumped
+    is then rank 0's. Pass names in `print_ir_before`, `print_ir_after` and `stop_after` are checked
+    by the pipeline, which knows them. `cxx` is the compiler command (empty: the compiler looks for
+    one).
 
     Raises SparsecompError when an option cannot work.
     """
@@ -135,6 +138,7 @@ class CompileOptions:
     targets: tuple[Target, ...] = (Target.NATIVE,)
     workers: int = field(default_factory=usable_cpus)
     context: int | None = None
+    shards: int = 1
     print_ir_before: tuple[str, ...] = ()
     print_ir_after: tuple[str, ...] = ()
     stop_after: str | None = None
@@ -188,5 +192,7 @@ class CompileOptions:
             raise SparsecompError(
                 f"workers is {self.workers}; it must be between 1 and {MAX_WORKERS}"
             )
+        if not 1 <= self.shards <= MAX_SHARDS:
+            raise SparsecompError(f"shards is {self.shards}; it must be between 1 and {MAX_SHARDS}")
         if self.context is not None and self.context < 1:
             raise SparsecompError(f"context is {self.context}; it must be at least 1 position")

@@ -1,8 +1,8 @@
 """What a decode step may leave unread, block by block: the words that calibration, passes and
 recipes share.
 
-A block is an MLP or an attention, named by its module in the model. Its units are the neurons of
-the MLP or the heads of the attention.
+A block is an MLP, an attention or the model's head, named by its module in the model. Its units are
+the neurons of the MLP, the heads of the attention, or the head's rows of the vocabulary.
 """
 
 from __future__ import annotations
@@ -75,8 +75,68 @@ class Cutoff:
             raise SparsecompError(f"threshold is {self.threshold}; a magnitude is never below 0")
 
 
-Choice = LowRank | Cutoff
-KINDS: Mapping[str, type[LowRank] | type[Cutoff]] = {"low_rank": LowRank, "cutoff": Cutoff}
+@dataclass(frozen=True, kw_only=True)
+class Nested:
+    """Neurons sorted by what the high planes of their weights say (HiRE, arXiv 2402.09360, section
+    3.2: a quantised copy as predictor). The MLP must be stored in 8 bits, which has the copy in it.
+
+    A neuron's score is the magnitude of its coarse value, by the high planes of (gate and) up,
+    times the Euclidean norm of its column of down. Above `threshold` the neuron is computed again
+    from all of its weights. Above `floor` its coarse value is used, with the high plane of its
+    column of down; the rest is skipped. `density` and `coarse` are the expected shares of the two.
+
+    What the high planes leave out of the products is corrected by a low-rank product of this
+    `rank`; 0: by nothing.
+    """
+
+    threshold: float
+    floor: float
+    density: float
+    coarse: float
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise SparsecompError(f"rank is {self.rank}; it must be 0 or more")
+        _check_shares(self.density, self.coarse, self.density + self.coarse)
+        for threshold in (self.threshold, self.floor):
+            _check_threshold(threshold)
+        if not 0 <= self.floor <= self.threshold:
+            raise SparsecompError(
+                f"floor is {self.floor}; it must be between 0 and the threshold {self.threshold}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sketch:
+    """Exact logits for the `count` rows of the vocabulary that score best in a sketch of the head:
+    all its rows, at few bits in the principal axes of its input (HiRE, arXiv 2402.09360, section 3,
+    with transform coding in place of a low rank or of fewer bits).
+
+    The other logits are their scores plus `offset`, which was fitted so that probabilities hold:
+    the exponential of a score that is a little wrong is too large on average. `density` is the
+    share of the vocabulary that `count` is.
+    """
+
+    count: int
+    density: float
+    offset: float
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise SparsecompError(f"count is {self.count}; it must be at least 1")
+        _check_shares(self.density)
+        if not math.isfinite(self.offset):
+            raise SparsecompError(f"offset is {self.offset}; it must be a finite number")
+
+
+Choice = LowRank | Cutoff | Nested | Sketch
+KINDS: Mapping[str, type[LowRank] | type[Cutoff] | type[Nested] | type[Sketch]] = {
+    "low_rank": LowRank,
+    "cutoff": Cutoff,
+    "nested": Nested,
+    "sketch": Sketch,
+}
 """The names of the kinds in IR and recipes."""
 
 
@@ -113,7 +173,7 @@ class Plan:
 
 def _check_shares(*shares: float) -> None:
     for share in shares:
-        if not 0.0 <= share <= 1.0:
+        if not 0.0 <= share <= 1.0 + 1e-9:
             raise SparsecompError(f"a density is {share}; it must be between 0 and 1")
 
 

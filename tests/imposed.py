@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 from xdsl.dialects.builtin import ModuleOp
 
+from sparsecomp.calibrate.low_rank import Predictor
+from sparsecomp.calibrate.sketch import HeadSketch
 from sparsecomp.frontend.export import export_model
 from sparsecomp.frontend.model_dir import ModelDir
 from sparsecomp.options import Dtype
@@ -25,20 +28,54 @@ _NAMES = [step.run.name for step in LOWERING]
 _FUSE, _LAY_OUT = _NAMES.index("fuse-sparse-mlp"), _NAMES.index("choose-layouts")
 
 
+@dataclass(frozen=True)
+class _Random:
+    """Random weights for blocks of `units`, the same for a module each time. `bias` is added to the
+    scores; `parts` is 2 where MLPs have a gate."""
+
+    inputs: int
+    units: int
+    bias: Sequence[float] | float
+    parts: int
+
+    def predictor(self, module: str, rank: int) -> Predictor:
+        generator = _generator(module)
+        down = 0.3 * torch.randn(rank, self.inputs, generator=generator)
+        up = 0.3 * torch.randn(self.units, rank, generator=generator)
+        return Predictor(down, up, self._biases())
+
+    def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = _generator(module)
+        basis = torch.randn(rank, self.inputs, generator=generator)
+        factors = torch.randn(self.units * self.parts, rank, generator=generator)
+        return 0.1 * basis, 0.1 * factors
+
+    def sketch(self, module: str) -> HeadSketch:
+        generator = _generator(module)
+        axes, rows = (
+            torch.randn(n, self.inputs, generator=generator) / self.inputs**0.5
+            for n in (self.inputs + 1, self.units)
+        )
+        return HeadSketch(axes, axes.sum(1), rows, self._biases())
+
+    def _biases(self) -> torch.Tensor:
+        return torch.tensor(self.bias).expand(self.units).contiguous()
+
+
+def _generator(module: str) -> torch.Generator:
+    return torch.Generator().manual_seed(zlib.crc32(module.encode()))
+
+
 def impose(
-    choices: Mapping[str, Choice], inputs: int, units: int, bias: Sequence[float] | float = 0.0
+    choices: Mapping[str, Choice],
+    inputs: int,
+    units: int,
+    bias: Sequence[float] | float = 0.0,
+    parts: int = 1,
 ) -> Sparsified:
-    """These choices for blocks of `units`; their predictors are random, the same for a module each
-    time. `bias` is added to the scores."""
-
-    def predictor(module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        generator = torch.Generator().manual_seed(zlib.crc32(module.encode()))
-        down = 0.3 * torch.randn(rank, inputs, generator=generator)
-        up = 0.3 * torch.randn(units, rank, generator=generator)
-        return down, up, torch.tensor(bias).expand(units).contiguous()
-
+    """These choices, with random weights for what they need (see `_Random`)."""
     plan = Plan({name: (Option(choice, 0.0),) for name, choice in choices.items()}, forced=True)
-    return Sparsified(plan, predictor)
+    return Sparsified(plan, _Random(inputs, units, bias, parts))
 
 
 class Masked:

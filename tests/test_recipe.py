@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
-from sparsecomp.sparsity import Cutoff, Exact, LowRank
+from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested
 
 SHARES = st.floats(0, 1)
 LOW_RANKS = st.builds(
@@ -24,17 +24,23 @@ LOW_RANKS = st.builds(
     lookahead=st.integers(0, 2),
 )
 CUTOFFS = st.builds(Cutoff, of=st.sampled_from(Exact), threshold=st.floats(0, 1e6), density=SHARES)
+NESTED = st.builds(
+    Nested,
+    threshold=st.floats(1, 1e6),
+    floor=st.floats(0, 1),
+    density=st.floats(0, 0.5),
+    coarse=st.floats(0, 0.5),
+    rank=st.integers(0, 256),
+)
 NAMES = st.from_regex(r"model\.layers\.[0-9]\.(mlp|self_attn)", fullmatch=True)
 
 
 @given(
-    st.dictionaries(NAMES, st.none() | LOW_RANKS | CUTOFFS),
+    st.dictionaries(NAMES, st.none() | LOW_RANKS | CUTOFFS | NESTED),
     st.integers(0, 2**31),
     st.lists(NAMES, max_size=3),
 )
-def test_round_trip(
-    blocks: dict[str, LowRank | Cutoff | None], seed: int, wider: list[str]
-) -> None:
+def test_round_trip(blocks: dict[str, Choice | None], seed: int, wider: list[str]) -> None:
     recipe = Recipe("model", seed, blocks, tuple(wider))
     assert parse_recipe(dump_recipe(recipe)) == recipe
 
@@ -53,9 +59,17 @@ BLOCK = "recipe: 1\nblocks:\n  mlp: "
         ("recipe: 1\nwider: lm_head", "wider: must be a list of names"),
         ("recipe: 1\nblocks: [a]", "blocks: must name blocks"),
         (BLOCK + "low_rank", "mlp: needs a kind"),
-        (BLOCK + "{kind: magic}", "mlp: needs a kind, one of dense, low_rank, cutoff"),
+        (BLOCK + "{kind: magic}", "mlp: needs a kind, one of dense, low_rank, cutoff, nested"),
         (BLOCK + "{kind: dense, rank: 3}", "mlp: a dense block has nothing else"),
         (BLOCK + "{kind: cutoff, of: gate, density: 0.5}", "mlp: threshold is missing"),
+        (
+            BLOCK + "{kind: nested, threshold: 1, floor: 2, density: 0.1, coarse: 0.2}",
+            "mlp: floor is 2.0; it must be between 0 and the threshold 1.0",
+        ),
+        (
+            BLOCK + "{kind: nested, threshold: 1, floor: 0, density: 0.7, coarse: 0.4}",
+            "mlp: a density is 1.1",
+        ),
         (BLOCK + "{kind: cutoff, of: all, density: 0.5, threshold: 1}", "mlp: of is 'all'"),
         (BLOCK + "{kind: cutoff, of: gate, density: 2, threshold: 1}", "mlp: a density is 2.0"),
         (BLOCK + "{kind: cutoff, of: gate, density: .5, threshold: .nan}", "mlp: threshold is nan"),

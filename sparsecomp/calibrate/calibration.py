@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,28 +11,42 @@ import numpy as np
 import torch
 from xdsl.dialects.builtin import ModuleOp
 
+from sparsecomp.dialects import spz
 from sparsecomp.errors import SparsecompError
 from sparsecomp.observer import Observer
 from sparsecomp.options import Dtype
 from sparsecomp.passes.base import function
-from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock, blocks
+from sparsecomp.passes.blocks import (
+    AttentionBlock,
+    Block,
+    HeadBlock,
+    MlpBlock,
+    blocks,
+    weight_shapes,
+)
 from sparsecomp.passes.build import shape_of
+from sparsecomp.passes.quantize_weights import stored_bits
 from sparsecomp.recipe import Recipe
-from sparsecomp.reference.evaluate import Derived, Scope, Weights, weight_of
+from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, weight_of
+from sparsecomp.reference.spz import coarse
 from sparsecomp.sparsity import Exact, LowRank, Option, Plan
 
-from .candidates import cutoff, cutoffs, densities, predicted, ranks
+from .candidates import cutoff, cutoffs, densities, nested, predicted, ranks, sketch_counts
 from .collect import collect
+from .correction import correction, rank_for
 from .low_rank import First, Point, Predictor, Rows, Trained, held_rows, measure, train
 from .material import heads_material, neurons_material
 from .price import Candidate, Resumable, price
 from .recordings import Recordings
+from .sketch import HeadSketch, fit, recall
 from .store import Store
 from .text import Split, Splits
 
 HALF = 0.5
 """Of the heads: those that a predictor of heads learns to tell from the others."""
 PRICED_WINDOWS = 2
+FITTED_ROWS = 192
+"""Inputs of a head that the offsets of its sketch are fitted on."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,8 @@ class Calibration:
         self.weights = functools.cache(model.weights)
         self.blocks = {b.module: b for b in blocks(function(model.module, "forward"))}
         observer.stage("calibrate", f"{splits.train.tokens:,} tokens to learn from")
-        key = f"{model.identity} {splits.train.sha256}"
+        moments = model.dtype is Dtype.INT8  # what corrects coarse neurons is made of them
+        key = f"{model.identity} {splits.train.sha256}{' moments' if moments else ''}"
         self.store = Store(directory, f"{key} seed {seed} lookahead {lookahead}")
         self.recordings: Recordings = collect(
             model.module,
@@ -84,9 +99,12 @@ class Calibration:
             self.store.recordings,
             key,
             modules=self.blocks,
+            moments=moments,
             observer=observer,
         )
         self._trained: dict[tuple[str, int], Trained] = {}
+        self._corrections: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._sketches: dict[str, HeadSketch] = {}
 
     # ---- predictors ----
 
@@ -109,12 +127,8 @@ class Calibration:
         return self._trained[module, rank]
 
     def predictor(self, module: str, rank: int) -> Predictor:
+        """The predictor of a block at a rank."""
         return self.trained(module, rank).predictor
-
-    def tensors(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(down, up, bias) of a predictor, float32."""
-        found = self.predictor(module, rank)
-        return found.down, found.up, found.bias
 
     def points(self, module: str, rank: int, densities: Sequence[float]) -> tuple[Point, ...]:
         """How a predictor does when it chooses about these shares of the units."""
@@ -122,6 +136,7 @@ class Calibration:
         if isinstance(block, MlpBlock):
             rows, _ = self._neurons(block)
             return measure(predictor, rows, held_rows(len(rows)), densities)
+        assert isinstance(block, AttentionBlock)
         # Which heads are needed depends on how many are.
         found: list[Point] = []
         for density in densities:
@@ -133,6 +148,7 @@ class Calibration:
         if isinstance(block, MlpBlock):
             rows, first = self._neurons(block)
             return train(rows, rank, first=first, seed=self.seed)
+        assert isinstance(block, AttentionBlock)
         return train(self._heads(block, HALF), rank, seed=self.seed)
 
     def _neurons(self, block: MlpBlock) -> tuple[Rows, First]:
@@ -149,6 +165,61 @@ class Calibration:
         blocks = list(self.blocks.values())
         return heads_material(self.recordings, blocks, block, density, self.lookahead)
 
+    # ---- what the high planes of an MLP leave out ----
+
+    def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(basis, factors), float32, of a nested MLP."""
+        if (module, rank) not in self._corrections:
+            self._corrections[module, rank] = self._correct(module, rank)
+        return self._corrections[module, rank]
+
+    def _correct(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        block, moments = self.blocks[module], self.recordings.mlps[module].moments
+        assert isinstance(block, MlpBlock) and moments is not None
+        scope = Scope(1, self.weights, Derived(self.model.positions))
+        parts = [weight_of(block.op, name, scope) for name in _rows_of(block)]
+        missing = torch.stack([part - coarse(part) for part in parts], 1).flatten(0, 1)
+        return correction(missing, moments, rank, self.seed)
+
+    def _nested(self, block: MlpBlock) -> Iterator[Candidate]:
+        """Choices by the high planes, where the block has them."""
+        shapes = weight_shapes(self.model.module)
+        names = [*_rows_of(block), block.op.down.string_value()]
+        widths = [*(shapes[name][1] for name in names[:-1]), shapes[names[-1]][0]]
+        if stored_bits(names, widths, self.model.dtype, self.model.wider) == 8:
+            record = self.recordings.mlps[block.module]
+            yield from nested(record, rank_for(_inputs(block)))
+
+    # ---- the sketch of the head ----
+
+    def sketch(self, module: str) -> HeadSketch:
+        """The sketch of a head."""
+        if module not in self._sketches:
+            block = self.blocks[module]
+            assert isinstance(block, HeadBlock)
+            scope = Scope(1, self.weights, Derived(self.model.positions))
+            names = (block.op.weight, block.op.bias)
+            weight, bias = (
+                None if name is None else weight_of(block.op, name.string_value(), scope)
+                for name in names
+            )
+            assert weight is not None
+            inputs = self.recordings.heads[module].inputs
+            self._sketches[module] = HeadSketch.of(weight, bias, inputs)
+        return self._sketches[module]
+
+    def _sketched(self, block: HeadBlock, model: Resumable) -> list[Candidate]:
+        """The head by its sketch, with as many candidates as are worth a price."""
+        inputs = self.recordings.heads[block.module].inputs
+        at = torch.linspace(0, len(inputs) - 1, min(FITTED_ROWS, len(inputs))).long()
+        x = inputs[at].float()
+        scope = model.scope(len(x))
+        (logits,) = execute([block.op], [block.op.result], {block.op.x: x}, scope)
+        scores = self.sketch(block.module).scores(x)
+        finish = functools.partial(model.finish, block)
+        choices = [fit(n, logits, scores, finish) for n in sketch_counts(block.units)]
+        return [Candidate(choice, recall(choice, logits, scores)) for choice in choices]
+
     # ---- choices ----
 
     def options(self) -> dict[str, tuple[Option, ...]]:
@@ -161,21 +232,26 @@ class Calibration:
             worth = densities(block, self.recordings.mlps.get(module))
             points = self.points(module, rank, worth)
             candidates[module] += [predicted(block, rank, p, self.lookahead) for p in points]
+        model = Resumable(self.model.module, self.weights, self.model.positions)
         for block in self.blocks.values():
             if isinstance(block, MlpBlock):
                 candidates[block.module] += cutoffs(block, self.recordings.mlps[block.module])
+                candidates[block.module] += self._nested(block)
+            elif isinstance(block, HeadBlock):
+                candidates[block.module] += self._sketched(block, model)
         self.observer.stage("price", f"{sum(map(len, candidates.values())):,} choices")
-        model = Resumable(self.model.module, self.weights, self.model.positions)
         windows = _spread(self.splits.search, PRICED_WINDOWS)
-        return price(model, windows, candidates, self.predictor, self.observer)
+        return price(model, windows, candidates, self, self.observer)
 
     def _predictable(self) -> list[Block]:
-        """Attentions, and MLPs of which most neurons are exactly 0. What no neuron leaves out for
-        certain, a low-rank product does not tell apart (measured on SwiGLU models)."""
+        """Blocks whose units a low rank predicts: attentions, and MLPs of which most neurons are
+        exactly 0. What no neuron leaves out for certain, a low-rank product does not tell apart
+        (measured on SwiGLU models)."""
         return [
             block
             for block in self.blocks.values()
-            if not isinstance(block, MlpBlock) or block.exact_zeros
+            if isinstance(block, AttentionBlock)
+            or (isinstance(block, MlpBlock) and block.exact_zeros)
         ]
 
     def fixed(self, density: float) -> Plan:
@@ -211,6 +287,8 @@ class Calibration:
             if isinstance(choice, LowRank) and module in self.blocks
         ]
         for module, _ in wanted:
+            if isinstance(self.blocks[module], HeadBlock):
+                raise SparsecompError(f"{module}: low_rank is for neurons; kind: sketch would work")
             if module not in predictable:
                 raise SparsecompError(
                     f"{module}: low_rank needs an activation that gives exact zeros, such as ReLU; "
@@ -222,6 +300,12 @@ class Calibration:
 
 def unpriced(candidate: Candidate) -> Option:
     return Option(candidate.choice, 0.0, candidate.recall, candidate.precision)
+
+
+def _rows_of(block: MlpBlock) -> list[str]:
+    """The matrices of a block whose rows are neurons: (gate,) up."""
+    gate = [block.op.gate] if isinstance(block.op, spz.GatedMlp) else []
+    return [symbol.string_value() for symbol in (*gate, block.op.up)]
 
 
 def _inputs(block: Block) -> int:

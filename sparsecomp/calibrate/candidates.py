@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock
-from sparsecomp.sparsity import Cutoff, Exact, LowRank
+from sparsecomp.sparsity import Cutoff, Exact, LowRank, Nested
 
 from .low_rank import Point
 from .price import Candidate
@@ -15,8 +15,18 @@ MULTIPLES = (0.7, 0.85, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Densities to predict at, in shares of the neurons that are active."""
 MAX_PREDICTED = 0.7
 """Beyond this density a predictor cannot pay for itself."""
+SKETCHED = (1 / 96, 1 / 48, 1 / 32)
+"""Shares of the vocabulary to be candidates of a sketched head."""
+FEWEST_SKETCHED = 256
+"""Candidates: the 50 best are to be among them."""
 KEPT = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 """Shares of the neurons that add something, to keep by a cutoff."""
+
+
+FINE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
+"""Shares of the neurons that add something, to compute from all of their bits."""
+LISTED = (0.6, 0.7, 0.8, 1.0)
+"""The same with those that count as their coarse values."""
 
 
 def ranks(block: Block, inputs: int) -> tuple[int, ...]:
@@ -45,6 +55,23 @@ def cutoff(record: MlpRecord, of: Exact, density: float) -> Candidate:
     return Candidate(Cutoff(of=of, threshold=threshold, density=histogram.density_at(threshold)))
 
 
+def nested(record: MlpRecord, rank: int) -> Iterator[Candidate]:
+    """Neurons sorted by their coarse values, corrected at this rank."""
+    values, activity = record.values, record.activity
+    for fine in FINE:
+        for listed in LISTED:
+            threshold, floor = (values.threshold_at(s * activity) for s in (fine, listed))
+            density = values.density_at(threshold)
+            choice = Nested(
+                threshold=threshold,
+                floor=floor,
+                density=density,
+                coarse=max(values.density_at(floor) - density, 0.0),
+                rank=rank,
+            )
+            yield Candidate(choice)
+
+
 def predicted(block: Block, rank: int, point: Point, lookahead: int) -> Candidate:
     """Units that a predictor of this rank scores above the point's threshold."""
     # A head is needed more or less, never exactly not.
@@ -57,6 +84,12 @@ def predicted(block: Block, rank: int, point: Point, lookahead: int) -> Candidat
         lookahead=lookahead,
     )
     return Candidate(choice, point.recall, point.precision)
+
+
+def sketch_counts(units: int) -> list[int]:
+    """How many rows of a vocabulary to compute exactly."""
+    counts = {max(FEWEST_SKETCHED, round(share * units)) for share in SKETCHED}
+    return sorted(count for count in counts if count < units)
 
 
 def densities(block: Block, record: MlpRecord | None) -> list[float]:

@@ -20,7 +20,7 @@ from xdsl.ir import SSAValue
 from sparsecomp.errors import SparsecompError
 from sparsecomp.observer import Observer, SilentObserver
 from sparsecomp.passes.base import function
-from sparsecomp.passes.blocks import AttentionBlock
+from sparsecomp.passes.blocks import AttentionBlock, HeadBlock
 from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, needed, weight_of
 
 from . import recordings
@@ -38,11 +38,13 @@ def collect(
     key: str,
     *,
     modules: Collection[str] | None = None,
+    moments: bool = False,
     observer: Observer | None = None,
 ) -> Recordings:
     """Record the blocks of @forward (after raise-head) over windows of token ids.
 
-    Only blocks of `modules` are recorded (None: all). `directory` is given to this alone: what it
+    Only blocks of `modules` are recorded (None: all), of MLPs the `moments` of their inputs where
+    that is asked for. `directory` is given to this alone: what it
     holds under the same `key` is taken as it is, all else in it is replaced. `key` stands for
     whatever decides the activations: model, text, blocks.
 
@@ -55,7 +57,8 @@ def collect(
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
             opened = open_mlps(module)
-            _record(opened, weights, windows, directory, key, modules, observer or SilentObserver())
+            given = observer or SilentObserver()
+            _record(opened, weights, windows, directory, key, modules, moments, given)
         except OSError as error:
             raise SparsecompError(f"{directory}: cannot be written: {error.strerror}") from error
         found = recordings.load(directory, key)
@@ -71,21 +74,29 @@ def _record(
     directory: Path,
     key: str,
     modules: Collection[str] | None,
+    moments: bool,
     observer: Observer,
 ) -> None:
     positions = max(len(window) for window in windows)
     derived, cached = Derived(positions), functools.cache(weights)
     mlps = [m for m in opened.mlps if modules is None or m.module in modules]
     attentions = [a for a in opened.attentions if modules is None or a.module in modules]
+    heads = [h for h in opened.heads if modules is None or h.module in modules]
     rows = sum(len(window) for window in windows)
-    observer.stage("activations", f"{len(mlps) + len(attentions)} blocks, {rows} tokens")
+    observer.stage(
+        "activations", f"{len(mlps) + len(attentions) + len(heads)} blocks, {rows} tokens"
+    )
     with ExitStack() as files:
         recorder = _Recorder(directory, files)
         scope = Scope(positions, cached, derived)
         for mlp in mlps:
             recorder.add_mlp(mlp, scope)
+            if moments:
+                recorder.add_moments(mlp)
         for attention in attentions:
             recorder.add_attention(attention, scope)
+        for head in heads:
+            recorder.add_head(head)
         block = function(opened.module, "forward").body.block
         ops = needed(list(recorder.takers), dict.fromkeys(block.args, None))
         for done, window in enumerate(windows, start=1):
@@ -98,10 +109,12 @@ def _record(
         rows,
         {mlp.module: mlp.units for mlp in mlps},
         {attention.module: attention.units for attention in attentions},
+        {head.module: head.units for head in heads},
         {name: writer.entry() for name, writer in recorder.rows.items()},
     )
     counts = {name: histogram.counts for name, histogram in recorder.histograms.items()}
-    recordings.save(directory, key, entries, counts)
+    sums = {name: sum / rows for name, sum in recorder.moments.items()}
+    recordings.save(directory, key, entries, counts | sums)
 
 
 Taker = Callable[[torch.Tensor], None]
@@ -115,6 +128,7 @@ class _Recorder:
         """By value: the module it is recorded for, and what is done with it."""
         self.rows: dict[str, RowsWriter] = {}
         self.histograms: dict[str, Histogram] = {}
+        self.moments: dict[str, torch.Tensor] = {}
         self._directory = directory
         self._files = files
 
@@ -142,12 +156,23 @@ class _Recorder:
             gates = self._histogram(f"{mlp.module}.gates")
             self._take(mlp.gate, mlp.module, lambda x: gates.add(x.abs()))
 
+    def add_moments(self, mlp: OpenMlp) -> None:
+        def add(x: torch.Tensor) -> None:
+            self.moments[name] = self.moments.get(name, 0.0) + x.T @ x
+
+        name = f"{mlp.module}.moments"
+        self._take(mlp.input, mlp.module, add)
+
     def add_attention(self, attention: AttentionBlock, scope: Scope) -> None:
         inputs = self._writer(f"{attention.module}.inputs", torch.bfloat16)
         norms = self._writer(f"{attention.module}.norms", torch.float32)
         grams = grams_of(attention, scope)
         self._take(attention.input, attention.module, inputs.add)
         self._take(attention.op.result, attention.module, lambda x: norms.add(head_norms(x, grams)))
+
+    def add_head(self, head: HeadBlock) -> None:
+        inputs = self._writer(f"{head.module}.inputs", torch.bfloat16)
+        self._take(head.input, head.module, inputs.add)
 
     def _take(self, value: SSAValue, module: str, take: Taker) -> None:
         self.takers.setdefault(value, []).append((module, take))

@@ -11,7 +11,7 @@ from xdsl.rewriter import InsertPoint
 
 from sparsecomp.dialects import aten, spz
 from sparsecomp.passes.base import function
-from sparsecomp.passes.blocks import AttentionBlock, MlpBlock, blocks
+from sparsecomp.passes.blocks import AttentionBlock, HeadBlock, MlpBlock, blocks
 from sparsecomp.passes.build import from_module
 
 
@@ -37,6 +37,7 @@ class Opened:
     module: ModuleOp
     mlps: tuple[OpenMlp, ...]
     attentions: tuple[AttentionBlock, ...]
+    heads: tuple[HeadBlock, ...]
 
 
 def open_mlps(module: ModuleOp) -> Opened:
@@ -46,7 +47,8 @@ def open_mlps(module: ModuleOp) -> Opened:
     mlps = tuple(_open(block) for block in blocks(forward) if isinstance(block, MlpBlock))
     # Found afterwards: the linear of an attention may read what was an MLP's result.
     attentions = tuple(b for b in blocks(forward) if isinstance(b, AttentionBlock))
-    return Opened(copy, mlps, attentions)
+    heads = tuple(b for b in blocks(forward) if isinstance(b, HeadBlock))
+    return Opened(copy, mlps, attentions, heads)
 
 
 def _open(block: MlpBlock) -> OpenMlp:

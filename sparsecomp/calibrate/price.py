@@ -7,8 +7,9 @@ model; in between, divergence follows the error by a power law.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +21,15 @@ from xdsl.ir import Operation, SSAValue
 
 from sparsecomp.observer import Observer
 from sparsecomp.passes.base import function
-from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock, blocks, source
-from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, weight_of
-from sparsecomp.reference.spz import neurons
-from sparsecomp.sparsity import Choice, Exact, LowRank, Option
+from sparsecomp.passes.blocks import AttentionBlock, Block, HeadBlock, MlpBlock, blocks, source
+from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, needed, weight_of
+from sparsecomp.reference.spz import coarse, neurons
+from sparsecomp.rounding import round_to
+from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested, Option, Sketch
 
 from .low_rank import Predictor
-
-Predictors = Callable[[str, int], Predictor]
-"""The predictor of a block by its module, and by the choice's rank."""
+from .made import Made
+from .sketch import sketched
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,14 @@ class Resumable:
         read = {operand for op in rest for operand in op.operands} - made
         return [value for value in read if value not in self.arguments]
 
+    def finish(self, block: Block, output: torch.Tensor) -> torch.Tensor:
+        """The logits for an output (T, ...) of a block behind which each row is alone, and reads
+        nothing else: the head."""
+        given: dict[SSAValue, torch.Tensor] = {block.op.results[0]: output}
+        ops = needed([self.logits], given)
+        (logits,) = execute(ops, [self.logits], given, self.scope(len(output)))
+        return logits
+
     def scope(self, length: int) -> Scope:
         return Scope(length, self.weights, self.derived)
 
@@ -105,31 +114,86 @@ class Resumable:
         return dict(zip(self.arguments, (ids, torch.arange(len(ids))), strict=True))
 
 
+class CoarseCopy:
+    """An MLP by the high planes of its weights: rounded once for all windows and choices."""
+
+    def __init__(self, block: MlpBlock, weights: Weights, made: Made):
+        self.block = block
+        self.weights = weights
+        self.made = made
+        self.matrix = functools.cache(lambda name: coarse(weights(name)))
+        self._factors = functools.cache(lambda rank: round_to(self._correction(rank)[1], 4))
+
+    @functools.cached_property
+    def down(self) -> torch.Tensor:
+        return coarse(self.weights(self.block.op.down.string_value()).T).T
+
+    def values(self, x: torch.Tensor, rank: int) -> torch.Tensor:
+        """(T, neurons) of inputs (T, in), corrected at this rank."""
+        missing = None
+        if rank:
+            missing = F.linear(F.linear(x, self._correction(rank)[0]), self._factors(rank))
+        return neurons(self.block.op, x, self.weights, self.matrix, missing)
+
+    def _correction(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.made.correction(self.block.module, rank)
+
+
 class SparseOutput:
     """A block's output under any choice, over one window."""
 
-    def __init__(self, model: Resumable, dense: DenseRun, block: Block):
+    def __init__(
+        self,
+        model: Resumable,
+        dense: DenseRun,
+        block: Block,
+        made: Made,
+        copy: CoarseCopy | None = None,
+    ):
         self.block = block
+        self.copy = copy
         self.dense = dense
         self.scope = model.scope(len(dense.log_p))
         self.model = model
         if isinstance(block, MlpBlock):
             self.neurons = neurons(block.op, dense.values[block.op.x], self._weight)
-            down = self._weight(block.op.down.string_value())
-            self.magnitudes = self.neurons.abs() * down.norm(dim=0)
+            self.norms = self._weight(block.op.down.string_value()).norm(dim=0)
+            self.magnitudes = self.neurons.abs() * self.norms
+            self._coarse: dict[int, torch.Tensor] = {}
+        elif isinstance(block, HeadBlock):
+            self.scores = made.sketch(block.module).scores(dense.values[block.input])
 
     def _weight(self, name: str) -> torch.Tensor:
         return weight_of(self.block.op, name, self.scope)
 
     def of(self, choice: Choice, predictor: Predictor | None) -> torch.Tensor:
+        if isinstance(choice, Nested):
+            return self._nested(choice)
+        if isinstance(choice, Sketch):
+            return sketched(choice, self.dense.values[self.block.op.results[0]], self.scores)
         selection = self._selection(choice, predictor)
         if not isinstance(self.block, MlpBlock):
             return self.dense.values[self.block.op.results[0]] * selection[..., None]
+        return self._added_up(self.neurons * selection)
+
+    def _added_up(self, values: torch.Tensor) -> torch.Tensor:
+        assert isinstance(self.block, MlpBlock)
         op = self.block.op
         bias = None if op.down_bias is None else self._weight(op.down_bias.string_value())
-        return F.linear(self.neurons * selection, self._weight(op.down.string_value()), bias)
+        return F.linear(values, self._weight(op.down.string_value()), bias)
 
-    def _selection(self, choice: Choice, predictor: Predictor | None) -> torch.Tensor:
+    def _nested(self, choice: Nested) -> torch.Tensor:
+        assert isinstance(self.block, MlpBlock) and self.copy is not None
+        if choice.rank not in self._coarse:
+            x = self.dense.values[self.block.op.x]
+            self._coarse[choice.rank] = self.copy.values(x, choice.rank)
+        values = self._coarse[choice.rank]
+        scores = values.abs() * self.norms
+        fine = scores > choice.threshold
+        rest = (scores > choice.floor) & ~fine
+        return self._added_up(self.neurons * fine) + F.linear(values * rest, self.copy.down)
+
+    def _selection(self, choice: LowRank | Cutoff, predictor: Predictor | None) -> torch.Tensor:
         if isinstance(choice, LowRank):
             assert predictor is not None and not choice.group, "priced by a threshold"
             seen = source(self.model.blocks, self.block, choice.lookahead)
@@ -146,7 +210,7 @@ def price(
     model: Resumable,
     windows: Sequence[np.ndarray],
     candidates: Mapping[str, Sequence[Candidate]],
-    predictors: Predictors,
+    made: Made,
     observer: Observer,
 ) -> dict[str, tuple[Option, ...]]:
     """The candidates of each block with their cost in nats a token, over windows of token ids."""
@@ -155,7 +219,7 @@ def price(
     options: dict[str, tuple[Option, ...]] = {}
     for done, block in enumerate(sparse, start=1):
         given = candidates[block.module]
-        costs = _costs(model, runs, block, given, predictors)
+        costs = _costs(model, runs, block, given, made)
         options[block.module] = tuple(
             Option(c.choice, cost, c.recall, c.precision)
             for c, cost in zip(given, costs, strict=True)
@@ -169,13 +233,19 @@ def _costs(
     runs: Sequence[DenseRun],
     block: Block,
     candidates: Sequence[Candidate],
-    predictors: Predictors,
+    made: Made,
 ) -> list[float]:
-    sparse = [SparseOutput(model, run, block) for run in runs]
+    copy = None
+    if isinstance(block, MlpBlock):
+        scope = model.scope(1)
+        copy = CoarseCopy(block, lambda name: weight_of(block.op, name, scope), made)
+    sparse = [SparseOutput(model, run, block, made, copy) for run in runs]
     tokens = sum(len(run.log_p) for run in runs)
 
     def outputs(choice: Choice) -> Iterator[torch.Tensor]:
-        predictor = predictors(block.module, choice.rank) if isinstance(choice, LowRank) else None
+        predictor = (
+            made.predictor(block.module, choice.rank) if isinstance(choice, LowRank) else None
+        )
         return (one.of(choice, predictor) for one in sparse)
 
     def error(choice: Choice) -> float:

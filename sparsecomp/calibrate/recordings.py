@@ -27,6 +27,7 @@ class MlpRecord:
     `inputs` (rows, in) bfloat16 and `labels` (rows, bytes) uint8, the packed bits of the neurons
     that are not 0, are there when its activation gives exact zeros. `values` counts
     `|value| * norm(column of down)` of its neurons, `gates` `|act(gate)|` where it has a gate.
+    `moments` (in, in) float32 are the second moments of its inputs, where they were asked for.
     """
 
     units: int
@@ -34,6 +35,7 @@ class MlpRecord:
     labels: torch.Tensor | None
     values: Histogram
     gates: Histogram | None
+    moments: torch.Tensor | None = None
 
     @property
     def activity(self) -> float:
@@ -56,12 +58,21 @@ class AttentionRecord:
 
 
 @dataclass(frozen=True)
+class HeadRecord:
+    """What the head read: `inputs` (rows, in) bfloat16."""
+
+    units: int
+    inputs: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Recordings:
     """Activations of blocks over `rows` tokens, by module."""
 
     rows: int
     mlps: Mapping[str, MlpRecord]
     attentions: Mapping[str, AttentionRecord]
+    heads: Mapping[str, HeadRecord]
 
 
 class RowsWriter:
@@ -100,6 +111,7 @@ class Entries:
     rows: int
     mlps: Mapping[str, int]
     attentions: Mapping[str, int]
+    heads: Mapping[str, int]
     files: Mapping[str, Mapping[str, Any]]
 
 
@@ -133,6 +145,7 @@ def load(directory: Path, key: str) -> Recordings | None:
                 rows.get(f"{module}.labels"),
                 Histogram(counts[f"{module}.values"]),
                 Histogram(counts[f"{module}.gates"]) if f"{module}.gates" in counts else None,
+                counts.get(f"{module}.moments"),
             )
             for module, units in entries.mlps.items()
         }
@@ -140,9 +153,13 @@ def load(directory: Path, key: str) -> Recordings | None:
             module: AttentionRecord(units, rows[f"{module}.inputs"], rows[f"{module}.norms"])
             for module, units in entries.attentions.items()
         }
+        heads = {
+            module: HeadRecord(units, rows[f"{module}.inputs"])
+            for module, units in entries.heads.items()
+        }
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError):
         return None
-    return Recordings(entries.rows, mlps, attentions)
+    return Recordings(entries.rows, mlps, attentions, heads)
 
 
 def _map(path: Path, rows: int, width: int, dtype: str) -> torch.Tensor:

@@ -93,7 +93,16 @@ class Share(click.ParamType[float]):
     help="Instruction set to compile for; repeat it for several in one artifact.",
 )
 @click.option(
-    "--workers", type=int, help="Threads the program uses.  [default: the CPUs usable here]"
+    "--workers",
+    type=int,
+    help="Threads a program uses.  [default: the CPUs usable here, shared out to the shards]",
+)
+@click.option(
+    "--shards",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Split neurons, heads and vocabulary over so many processes, which torchrun starts.",
 )
 @click.option("--context", type=int, help="Most positions in a session.  [default: the model's]")
 @click.option(
@@ -123,6 +132,7 @@ def compile_verb(
     calibration_dir: Path | None,
     targets: tuple[str, ...],
     workers: int | None,
+    shards: int,
     context: int | None,
     print_ir_before: tuple[str, ...],
     print_ir_after: tuple[str, ...],
@@ -146,7 +156,8 @@ def compile_verb(
             calibration_dir=calibration_dir,
         ),
         targets=tuple(map(Target, targets)),
-        workers=usable_cpus() if workers is None else workers,
+        workers=max(usable_cpus() // max(shards, 1), 1) if workers is None else workers,
+        shards=shards,
         context=context,
         print_ir_before=print_ir_before,
         print_ir_after=print_ir_after,

@@ -61,6 +61,9 @@ Row = tuple[str, "Estimate", str]
 )
 @click.option("--limit", type=int, help="Use the first items only.  [default: all]")
 @click.option(
+    "--full-logits", is_flag=True, help="Read all of the artifact's head, where it is sketched."
+)
+@click.option(
     "--allow-native", is_flag=True, help="Run native code that was not compiled on this machine."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -73,6 +76,7 @@ def eval_verb(
     window: int,
     task_file: Path | None,
     limit: int | None,
+    full_logits: bool,
     allow_native: bool,
     as_json: bool,
 ) -> None:
@@ -107,7 +111,7 @@ def eval_verb(
 
             reference = HuggingFaceLogits(model_dir)
 
-        source = evaluate.ArtifactLogits(model)
+        source = evaluate.ArtifactLogits(model, full_logits=full_logits)
         quality = task_report = None
         blocks: list[Agreement] = []
         if windows:
@@ -125,6 +129,7 @@ def eval_verb(
         record: dict[str, object] = {
             "artifact": str(artifact),
             "artifact_sha256": model.artifact.seal,
+            "full_logits": full_logits,
             "reference": reference.name,
             "confidence": evaluate.CONFIDENCE,
             "resamples": evaluate.RESAMPLES,

@@ -139,7 +139,15 @@ def _blocks(manifest: Manifest, record: Record | None) -> Table:
 
     known = {} if record is None else {block.module: block for block in record.blocks}
     made = table(
-        "sparse blocks", "module", "kind", "units", "chosen", "read on", "recall", "precision"
+        "sparse blocks",
+        "module",
+        "kind",
+        "units",
+        "chosen",
+        "read on",
+        "coarse",
+        "recall",
+        "precision",
     )
     for block in manifest.blocks:
         found = known.get(block.module)
@@ -149,6 +157,7 @@ def _blocks(manifest: Manifest, record: Record | None) -> Table:
             f"{block.units:,}",
             f"{block.density:.1%}",
             f"{block.active:.1%}",
+            _percent(None if block.coarse is None else block.coarse.density),
             _percent(None if found is None else found.recall),
             _percent(None if found is None else found.precision),
         )
@@ -171,12 +180,15 @@ def _spending(record: Record) -> list[tuple[str, str]]:
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     model = manifest.model
+    split = [("split over", f"{manifest.ranks} ranks; bytes are rank 0's")]
     return [
         ("name", model.name),
+        *(split if manifest.shards else []),
         ("parameters", f"{model.parameters:,}"),
         ("layers", str(model.layers)),
         ("hidden", str(model.hidden)),
         ("vocabulary", f"{model.vocab_size:,}"),
+        ("exact logits", f"the {manifest.exact_logits:,} largest of a decode step"),
         ("context", f"{model.context:,} positions"),
         ("stored as", str(model.dtype)),
         ("KV cache", f"{manifest.kv_bytes_per_position:,} bytes a position"),

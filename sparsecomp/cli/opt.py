@@ -31,22 +31,32 @@ from sparsecomp.options import Dtype
     show_default=True,
     help="Type in which weights are to be stored.",
 )
+@click.option("--ranks", type=click.IntRange(1), default=1, help="Devices to split it over.")
+@click.option("--rank", type=click.IntRange(0), default=0, help="Whose part of it to keep.")
 @click.option(
     "--verify-roundtrip",
     is_flag=True,
     help="Also check that the result, parsed again, prints the same.",
 )
 def opt_verb(
-    file: Path, passes: tuple[str, ...], recipe: Path | None, dtype: str, verify_roundtrip: bool
+    file: Path,
+    passes: tuple[str, ...],
+    recipe: Path | None,
+    dtype: str,
+    ranks: int,
+    rank: int,
+    verify_roundtrip: bool,
 ) -> None:
     """Run passes over the IR in FILE (default: stdin)."""
+    if rank >= ranks:
+        raise click.UsageError(f"--rank is {rank}; it must be below --ranks, which is {ranks}")
     text = _read(file)
     from sparsecomp.opt import optimise
     from sparsecomp.recipe import read_recipe
 
     names = [name.strip() for group in passes for name in group.split(",") if name.strip()]
     given = None if recipe is None else read_recipe(recipe)
-    result = optimise(text, names, given, Dtype(dtype))
+    result = optimise(text, names, given, Dtype(dtype), rank, ranks)
     if verify_roundtrip:
         _check_same(result, optimise(result, []))
     click.echo(result.rstrip("\n"))

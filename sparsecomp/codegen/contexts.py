@@ -217,8 +217,10 @@ def select(scope: Scope, op: exec.Select) -> dict[str, Any]:
         "units": shape_of(op.x)[1],
         "count": None if op.count is None else integer(op.count),
         "group": None if op.group is None else integer(op.group),
+        "or_all": op.or_all is not None,
         "magnitude": "true" if op.magnitude is not None else "false",
         "threshold": None if op.threshold is None else number(op.threshold.value.data),
+        "below": None if op.below is None else number(op.below.value.data),
         "x": scope.pointers[op.x],
         "out": scope.pointers[op.out],
         "scales": scope.floats(op, "scales"),
@@ -227,7 +229,14 @@ def select(scope: Scope, op: exec.Select) -> dict[str, Any]:
 
 def neurons(scope: Scope, op: exec.Neurons) -> dict[str, Any]:
     storage = exec.find_storage(op, op.weights)
+    rest = "Uncorrected{}"
+    if op.z is not None and op.correction is not None:
+        correction = exec.find_storage(op, op.correction)
+        rank, rows = correction.dims[-1], matrix(correction)["weight"]
+        rest = f"Correction<{rank}>{{{scope.pointers[op.z]}, {rows}}}"
     return {
+        "coarse": op.coarse is not None,
+        "rest": rest,
         "act": str(op.act.data),
         "gate_only": "true" if op.gate_only is not None else "false",
         "x": scope.pointers[op.x],
@@ -248,10 +257,40 @@ def sparse_mlp(scope: Scope, op: exec.SparseMlp) -> dict[str, Any]:
         "list": scope.pointers[op.list],
         "counter": scope.counted.further.get(op),
         "values": "nullptr" if op.values is None else scope.pointers[op.values],
+        "rest": None if op.rest is None else scope.pointers[op.rest],
+        "coarse": None if op.coarse is None else scope.pointers[op.coarse],
         "out": scope.pointers[op.out],
         "gate_bias": scope.floats(op, "gate_bias"),
         "up_bias": scope.floats(op, "up_bias"),
     } | neurons_of(storage, op.gated is not None)
+
+
+def sketch(scope: Scope, op: exec.Sketch) -> dict[str, Any]:
+    storage = exec.find_storage(op, op.rows)
+    units, axes = storage.dims
+    return {
+        "all": units,
+        "axes": axes,
+        "x": scope.pointers[op.x],
+        "out": scope.pointers[op.out],
+        "rows": f"w + {integer(storage.offset)}",
+        "units": scope.units(op, units),
+    }
+
+
+def sparse_head(scope: Scope, op: exec.SparseHead) -> dict[str, Any]:
+    storage = exec.find_storage(op, op.weight)
+    outputs, inputs = storage.dims
+    return {
+        "inputs": inputs,
+        "outputs": outputs,
+        "x": scope.pointers[op.x],
+        "list": scope.pointers[op.list],
+        "scores": scope.pointers[op.scores],
+        "offset": number(op.offset.value.data),
+        "out": scope.pointers[op.out],
+        "bias": scope.floats(op, "bias"),
+    } | matrix(storage)
 
 
 def sum_(scope: Scope, op: exec.Sum) -> dict[str, Any]:
@@ -264,6 +303,17 @@ def sum_(scope: Scope, op: exec.Sum) -> dict[str, Any]:
         "out": scope.pointers[op.out],
         "bias": scope.floats(op, "bias"),
         "residual": None if op.residual is None else scope.pointers[op.residual],
+    }
+
+
+def all_reduce(scope: Scope, op: exec.AllReduce) -> dict[str, Any]:
+    shape = shape_of(op.out)
+    return {
+        "worker": op.work_of.bounds[0],
+        "rows": "step.n" if shape[0] == DYNAMIC_INDEX else "1",  # of all workers
+        "width": math.prod(shape[1:]),
+        "x": None if op.x is None else scope.pointers[op.x],
+        "out": scope.pointers[op.out],
     }
 
 
@@ -451,7 +501,10 @@ CONTEXTS: dict[type[Operation], Callable[[Scope, Any], dict[str, Any]]] = {
     exec.Select: select,
     exec.Neurons: neurons,
     exec.SparseMlp: sparse_mlp,
+    exec.Sketch: sketch,
+    exec.SparseHead: sparse_head,
     exec.Sum: sum_,
+    exec.AllReduce: all_reduce,
     exec.Rope: rope,
     exec.Append: append,
     exec.Attend: attend,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp
 from xdsl.ir import Operation, SSAValue
 
 import sparsecomp
@@ -27,7 +27,8 @@ from .counters import DECODE, Counters, counters
 HERE = Path(__file__).parent
 HEADERS = (
     "simd", "act", "pool", "tile", "row", "nibbles", "quantized", "matrix", "linear",
-    "sparse_linear", "select", "mlp", "attention", "norm", "rope", "embed", "reduce", "fold",
+    "sparse_linear", "select", "mlp", "sketch", "sparse_head", "attention", "norm", "rope",
+    "embed", "reduce", "fold",
 )  # fmt: skip
 """In the order of their includes."""
 FLOAT = 4
@@ -104,6 +105,7 @@ def emit(module: ModuleOp, title: str) -> str:
         tokens_counter=TOKENS_COUNTER,
         trace_slots=counted.trace_slots,
         steps=steps,
+        exchanges=any(isinstance(op, exec.AllReduce) for op in module.walk()),
         abi_version=ABI_VERSION,
     )
 
@@ -186,4 +188,6 @@ class _Writer:
             base = "shared" if space is Space.SHARED else "own"
             assert op.offset is not None
             text = f"({base} + {integer(op.offset) // FLOAT})"
+            if space is Space.SHARED and shape[0] == DYNAMIC_INDEX:  # this worker's rows
+                text = f"({text} + from * {width})"
         self.pointers[op.result] = Pointer(text, width, shape, row_strides(shape))

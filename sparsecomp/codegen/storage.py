@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import to_lines
 from sparsecomp.errors import SparsecompError
-from sparsecomp.rounding import Rounded, planes, rounded
+from sparsecomp.rounding import Rounded, planes, rounded, rounded_sketch, sketch_lots
 
 Weights = Callable[[str], torch.Tensor]
 
@@ -25,7 +25,10 @@ def storage_bytes(storage: exec.Storage, weights: Weights) -> memoryview:
     neuron_major = storage.layout.data is exec.Layout.NEURON_MAJOR
     if neuron_major or storage.layout.data is exec.Layout.COLUMNS:
         parts[-1] = parts[-1].T
-    if storage.quantised:
+    if storage.layout.data is exec.Layout.SKETCH:
+        rows, bias = parts
+        packed = sketch_lots(rounded_sketch(rows), bias)
+    elif storage.quantised:
         packed = _sheets(storage, [rounded(_rows(part), storage.bits) for part in parts])
     elif neuron_major:
         packed = _neuron_major(storage, parts)
@@ -61,10 +64,10 @@ def _neuron_major(storage: exec.Storage, parts: list[torch.Tensor]) -> torch.Ten
 
 def _sheets(storage: exec.Storage, parts: list[Rounded]) -> torch.Tensor:
     """The sheets one behind the other, each from a line on. neuron_major: the high planes of the
-    rows in the first, all else in the second."""
+    rows, those of the columns, all low planes."""
     high, low = zip(*map(planes, parts), strict=True)
     if storage.layout.data is exec.Layout.NEURON_MAJOR:
-        sheets = [torch.cat(high[:-1], 1), torch.cat([*low[:-1], high[-1], low[-1]], 1)]
+        sheets = [torch.cat(high[:-1], 1), high[-1], torch.cat(low, 1)]
     else:
         sheets = [high[0], low[0]]
     flat = (sheet.flatten() for sheet in sheets)

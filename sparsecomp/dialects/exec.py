@@ -37,6 +37,7 @@ from xdsl.ir import (
     TypeAttribute,
 )
 from xdsl.irdl import (
+    AttrSizedOperandSegments,
     IRDLOperation,
     ParsePropInAttrDict,
     base,
@@ -65,7 +66,7 @@ from xdsl.traits import (
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.str_enum import StrEnum
 
-from sparsecomp import nibbles
+from sparsecomp import nibbles, sketches
 
 from .spz import F64, I64, ActAttr, PairingAttr, SideAttr
 
@@ -92,8 +93,10 @@ class Layout(StrEnum):
     """One matrix, column by column: its transpose row by row, in the storage type."""
     NEURON_MAJOR = auto()
     """The rows of (gate,) up and the columns of down that belong to one neuron, side by side. In 8
-    or 4 bits first the high planes of all neurons' rows, then what else each neuron has: the low
-    planes of its rows, its column of down."""
+    or 4 bits first the high planes of all neurons' rows, then those of their columns, then each
+    neuron's low planes side by side: the high planes are a copy of the MLP in 4 bits."""
+    SKETCH = auto()
+    """The rows of a sketch and their biases, in 4 and 2 bits (see sketches.py)."""
     FLOATS = auto()
     """f32 in order: norms, biases, tables."""
 
@@ -102,7 +105,7 @@ class Space(StrEnum):
     """Who has a buffer."""
 
     SHARED = auto()
-    """One copy; all workers read it, each writes its own part."""
+    """One copy; all workers read it, each writes its own part: of many rows, its own rows."""
     PRIVATE = auto()
     """A copy for each worker, seen by it alone."""
     PARTS = auto()
@@ -228,7 +231,7 @@ class Storage(IRDLOperation):
     shape = prop_def(DenseArrayBase)
     """rows, columns: (N, K). neuron_major: (neurons, inputs, outputs). floats: the tensor's own."""
     of = prop_def(ArrayAttr[SymbolRefAttr])
-    """The weights in it; neuron_major: (gate,) up, down."""
+    """The weights in it; neuron_major: (gate,) up, down; sketch: rows, bias."""
     offset = opt_prop_def(I64)
     irdl_options = (ParsePropInAttrDict(),)
     traits = traits_def(SymbolOpInterface())
@@ -268,11 +271,9 @@ class Storage(IRDLOperation):
         if self.layout.data is Layout.NEURON_MAJOR:
             _, inputs, outputs = self.dims
             projected = len(self.of) - 1
-            low = nibbles.low_bytes(inputs) if self.bits == 8 else 0
-            return (
-                projected * nibbles.high_bytes(inputs),
-                projected * low + nibbles.row_bytes(outputs, self.bits),
-            )
+            sheets = projected * nibbles.high_bytes(inputs), nibbles.high_bytes(outputs)
+            low = projected * nibbles.low_bytes(inputs) + nibbles.low_bytes(outputs)
+            return (*sheets, low) if self.bits == 8 else sheets
         _, width = self.rows
         high = nibbles.high_bytes(width)
         return (high, nibbles.low_bytes(width)) if self.bits == 8 else (high,)
@@ -280,6 +281,8 @@ class Storage(IRDLOperation):
     @property
     def bytes(self) -> int:
         """Its size in the artifact."""
+        if self.layout.data is Layout.SKETCH:
+            return sketches.sketch_bytes(*self.dims)
         neuron_major = self.layout.data is Layout.NEURON_MAJOR
         count = self.dims[0] if neuron_major else self.rows[0]
         if self.quantised:
@@ -491,17 +494,20 @@ class Mlp(Kernel):
 class Select(Kernel):
     """out = the list of the chosen units: how many, then their indices, ascending, as int32.
 
-    x (1, units) -> out (1, 1 + units). See spz.select for what is chosen.
+    x (1, units) -> out (1, 1 + units). See spz.select for what is chosen. `or_all`: a caller that
+    wants full logits has all units chosen.
     """
 
     name = "exec.select"
     x = operand_def(MemRefType)
     out = operand_def(MemRefType)
     threshold = opt_prop_def(F64)
+    below = opt_prop_def(F64)
     count = opt_prop_def(I64)
     group = opt_prop_def(I64)
     magnitude = opt_prop_def(UnitAttr)
     scales = opt_prop_def(FlatSymbolRefAttrConstr)
+    or_all = opt_prop_def(UnitAttr)
     density = prop_def(F64)
     part = prop_def(PartAttr)
     work = opt_prop_def(WorkAttr)
@@ -512,20 +518,27 @@ class Select(Kernel):
 class Neurons(Kernel):
     """out = the values of an MLP's neurons, or with `gate_only` their gates' activations.
 
-    The units are the neurons.
+    The units are the neurons. `coarse` reads the high planes alone, and adds to their products
+    those of z and `correction`, stored in 4 bits, see spz.neurons.
     """
 
     name = "exec.neurons"
     x = operand_def(MemRefType)
+    z = opt_operand_def(MemRefType)
     out = operand_def(MemRefType)
     weights = prop_def(FlatSymbolRefAttrConstr)
+    correction = opt_prop_def(FlatSymbolRefAttrConstr)
+    coarse = opt_prop_def(UnitAttr)
     gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
     up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
     gated = opt_prop_def(UnitAttr)
     gate_only = opt_prop_def(UnitAttr)
     act = prop_def(ActAttr)
     work = opt_prop_def(WorkAttr)
-    assembly_format = "$x `,` $weights `into` $out attr-dict `:` type($x) `,` type($out)"
+    assembly_format = (
+        "$x `,` $weights (`corrected` `by` $z^ `:` type($z))? `into` $out attr-dict `:` type($x) "
+        "`,` type($out)"
+    )
 
 
 @irdl_op_definition
@@ -535,12 +548,16 @@ class SparseMlp(Kernel):
     `values` are known: the neurons' values, or with `gate_known` their gates' activations. Without
     them a neuron whose activation is 0 after its first product is not read further.
     `density` is the expected share of neurons listed, `active` of those also read further.
+    The neurons listed in `rest`, a share `rest_density`, are added by their `coarse` values and the
+    high planes of down.
     """
 
     name = "exec.sparse_mlp"
     x = operand_def(MemRefType)
     list = operand_def(MemRefType)
     values = opt_operand_def(MemRefType)
+    rest = opt_operand_def(MemRefType)
+    coarse = opt_operand_def(MemRefType)
     out = operand_def(MemRefType)
     weights = prop_def(FlatSymbolRefAttrConstr)
     gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
@@ -550,10 +567,16 @@ class SparseMlp(Kernel):
     act = prop_def(ActAttr)
     density = prop_def(F64)
     active = prop_def(F64)
+    rest_density = opt_prop_def(F64)
     work = opt_prop_def(WorkAttr)
+    irdl_options = (  # type: ignore[assignment]
+        ParsePropInAttrDict(),
+        AttrSizedOperandSegments(as_property=True),
+    )
     assembly_format = (
         "$x `,` $weights `of` $list `:` type($list) (`knowing` $values^ `:` type($values))? "
-        "`into` $out attr-dict `:` type($x) `,` type($out)"
+        "(`and` $rest^ `of` $coarse `:` type($rest) `,` type($coarse))? `into` $out attr-dict `:` "
+        "type($x) `,` type($out)"
     )
 
 
@@ -597,6 +620,20 @@ class Sum(Kernel):
         "$x (`plus` $residual^ `:` type($residual))? `into` $out attr-dict `:` "
         "type($x) `,` type($out)"
     )
+
+
+@irdl_op_definition
+class AllReduce(Kernel):
+    """out = the sum over all ranks of x; without x this rank adds nothing.
+
+    One worker does it for the rows of all, so x is shared where there are many.
+    """
+
+    name = "exec.all_reduce"
+    x = opt_operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "($x^ `:` type($x))? `into` $out attr-dict `:` type($out)"
 
 
 @irdl_op_definition
@@ -762,6 +799,44 @@ class Scatter(Kernel):
 
 
 @irdl_op_definition
+class Sketch(Kernel):
+    """out = the scores (1, V) of x (1, axes + 1) in a sketch; the units are its rows.
+
+    x is rounded to 8 bits in the groups of the sketch, but for its last element.
+    """
+
+    name = "exec.sketch"
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    rows = prop_def(FlatSymbolRefAttrConstr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = "$x `,` $rows `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class SparseHead(Kernel):
+    """out (1, V) = the head's logits of the listed rows, of the others scores (1, V) + offset.
+
+    Each worker has its share of the list, and what lies from its first entry to the next worker's.
+    """
+
+    name = "exec.sparse_head"
+    x = operand_def(MemRefType)
+    list = operand_def(MemRefType)
+    scores = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    weight = prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    offset = prop_def(F64)
+    density = prop_def(F64)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = (
+        "$x `,` $weight `of` $list `:` type($list) `else` $scores `:` type($scores) `into` $out "
+        "attr-dict `:` type($x) `,` type($out)"
+    )
+
+
+@irdl_op_definition
 class ExpertLinear(Kernel):
     """out[c] = weight[experts[c]] @ x[c] + bias[experts[c]] for each choice c of a token.
 
@@ -831,7 +906,8 @@ def buffer_of(value: SSAValue) -> Buffer | None:
 def cache_item(module: ModuleOp) -> int:
     """Bytes of an element of the KV cache: f32 where all weights are, else bf16."""
     storages = (op for op in module.ops if isinstance(op, Storage))
-    return 2 if any(storage.bits < 32 for storage in storages) else 4
+    weights = (storage for storage in storages if storage.layout.data is not Layout.SKETCH)
+    return 2 if any(storage.bits < 32 for storage in weights) else 4
 
 
 def find_storage(op: Operation, symbol: SymbolRefAttr) -> Storage:
@@ -862,6 +938,7 @@ Exec = Dialect(
         SparseMlp,
         SparseLinear,
         Sum,
+        AllReduce,
         Rope,
         Append,
         Attend,
@@ -874,6 +951,8 @@ Exec = Dialect(
         Gather,
         Scatter,
         ExpertLinear,
+        Sketch,
+        SparseHead,
         Barrier,
         LogitsOnly,
     ],

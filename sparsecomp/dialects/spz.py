@@ -26,9 +26,11 @@ from xdsl.ir import (
     Dialect,
     ParametrizedAttribute,
     SpacedOpaqueSyntaxAttribute,
+    SSAValue,
     TypeAttribute,
 )
 from xdsl.irdl import (
+    AttrSizedOperandSegments,
     IRDLOperation,
     ParsePropInAttrDict,
     irdl_attr_definition,
@@ -39,10 +41,11 @@ from xdsl.irdl import (
     prop_def,
     result_def,
     traits_def,
+    var_operand_def,
 )
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
-from xdsl.traits import Pure
+from xdsl.traits import MemoryWriteEffect, Pure
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.str_enum import StrEnum
 
@@ -100,7 +103,7 @@ class SideAttr(EnumAttribute[Side], SpacedOpaqueSyntaxAttribute):
 class SparsityAttr(Data[Choice]):
     """How a block is made sparse: `#spz.sparsity<cutoff, of = neuron, threshold = 0.0, ...>`.
 
-    allocate-sparsity sets it as the attribute `sparsity` of an MLP or an attention.
+    allocate-sparsity sets it as the attribute `sparsity` of an MLP, an attention or the head.
     """
 
     name = "spz.sparsity"
@@ -305,16 +308,32 @@ def _verify_heads(*types: object) -> None:
         raise VerifyException(f"attention heads do not fit: q {q}, k {k}, v {v} -> {out}")
 
 
+class KeepingOp(SpzOp):
+    """An MLP that may keep a selection (T, neurons) of its neurons: the others count as 0.
+
+    Or it keeps two, with coarse values (T, neurons): a neuron that the second selects counts as
+    its coarse value times the coarse copy of its column of down, see Neurons.
+    """
+
+    @property
+    def selection(self) -> SSAValue | None:
+        return self.operands[1] if len(self.operands) > 1 else None
+
+    def verify_(self) -> None:
+        if len(self.operands) not in (1, 2, 4):
+            raise VerifyException("keeps a selection, or two and the second's values")
+
+
 @irdl_op_definition
-class Mlp(SpzOp):
+class Mlp(KeepingOp):
     """`act(x @ up.T + up_bias) @ down.T + down_bias`; up (neurons, in), down (out, neurons).
 
-    With a selection (T, neurons) a neuron that is not selected counts as 0.
+    It may keep a selection, see KeepingOp.
     """
 
     name = "spz.mlp"
     x = operand_def(TensorType)
-    selection = opt_operand_def(TensorType)
+    kept = var_operand_def(TensorType)
     up = prop_def(FlatSymbolRefAttrConstr)
     down = prop_def(FlatSymbolRefAttrConstr)
     up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
@@ -322,21 +341,21 @@ class Mlp(SpzOp):
     act = prop_def(ActAttr)
     result = result_def(TensorType)
     assembly_format = (
-        "$x `,` $up `,` $down (`keeping` $selection^ `:` type($selection))? attr-dict `:` "
+        "$x `,` $up `,` $down (`keeping` $kept^ `:` type($kept))? attr-dict `:` "
         "type($x) `->` type($result)"
     )
 
 
 @irdl_op_definition
-class GatedMlp(SpzOp):
+class GatedMlp(KeepingOp):
     """`(act(x @ gate.T + gate_bias) * (x @ up.T + up_bias)) @ down.T + down_bias`.
 
-    With a selection (T, neurons) a neuron that is not selected counts as 0.
+    It may keep a selection, see KeepingOp.
     """
 
     name = "spz.gated_mlp"
     x = operand_def(TensorType)
-    selection = opt_operand_def(TensorType)
+    kept = var_operand_def(TensorType)
     gate = prop_def(FlatSymbolRefAttrConstr)
     up = prop_def(FlatSymbolRefAttrConstr)
     down = prop_def(FlatSymbolRefAttrConstr)
@@ -346,7 +365,7 @@ class GatedMlp(SpzOp):
     act = prop_def(ActAttr)
     result = result_def(TensorType)
     assembly_format = (
-        "$x `,` $gate `,` $up `,` $down (`keeping` $selection^ `:` type($selection))? attr-dict "
+        "$x `,` $gate `,` $up `,` $down (`keeping` $kept^ `:` type($kept))? attr-dict "
         "`:` type($x) `->` type($result)"
     )
 
@@ -378,36 +397,52 @@ class Neurons(SpzOp):
 
     `act(x @ up.T + up_bias)`; with a gate `act(x @ gate.T + gate_bias) * (x @ up.T + up_bias)`, or
     without `up` the gate's activation alone.
+
+    `coarse` takes of each weight what the high plane of its 8 bits says (see nibbles.py). What that
+    leaves out of the products is then corrected: `z @ correction.T` is added to them, z (T, rank),
+    correction (parts neurons, rank). Neuron n has its rows from `parts n` on: of gate, then of up.
     """
 
     name = "spz.neurons"
     x = operand_def(TensorType)
+    z = opt_operand_def(TensorType)
+    correction = opt_prop_def(FlatSymbolRefAttrConstr)
+    coarse = opt_prop_def(UnitAttr)
     gate = opt_prop_def(FlatSymbolRefAttrConstr)
     up = opt_prop_def(FlatSymbolRefAttrConstr)
     gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
     up_bias = opt_prop_def(FlatSymbolRefAttrConstr)
     act = prop_def(ActAttr)
     result = result_def(TensorType)
-    assembly_format = "$x attr-dict `:` type($x) `->` type($result)"
+    assembly_format = (
+        "$x (`corrected` `by` $z^ `:` type($z))? attr-dict `:` type($x) `->` type($result)"
+    )
 
     def verify_(self) -> None:
         if self.gate is None and self.up is None:
             raise VerifyException("neurons have a gate, an up matrix, or both")
+        if (self.z is None) != (self.correction is None):
+            raise VerifyException("a correction has a matrix and what it is multiplied with")
+        if self.coarse is None and self.z is not None:
+            raise VerifyException("only coarse neurons are corrected")
+        if self.coarse is not None and self.up is None:
+            raise VerifyException("coarse neurons are whole ones")
 
 
 @irdl_op_definition
 class Select(SpzOp):
     """Which units are chosen: scores (T, units) -> (T, units) i1.
 
-    Those above `threshold`; or, with a `group`, the `count` largest of each `group` units in order
-    (of equal ones the first). `magnitude` takes scores without their sign, `scales` (units,)
-    multiplies them. `density` is the expected share of chosen units, `active` of those that are
-    not 0 besides.
+    Those above `threshold` and not above `below`; or, with a `group`, the `count` largest of each
+    `group` units in order (of equal ones the first). `magnitude` takes scores without their sign,
+    `scales` (units,) multiplies them. `density` is the expected share of chosen units, `active` of
+    those that are not 0 besides.
     """
 
     name = "spz.select"
     scores = operand_def(TensorType)
     threshold = opt_prop_def(F64)
+    below = opt_prop_def(F64)
     count = opt_prop_def(I64)
     group = opt_prop_def(I64)
     magnitude = opt_prop_def(UnitAttr)
@@ -422,6 +457,8 @@ class Select(SpzOp):
             (self.count is None) != (self.group is None)
         ):
             raise VerifyException("select has a threshold, or a count and a group")
+        if self.below is not None and self.threshold is None:
+            raise VerifyException("select is below something where it is above a threshold")
 
 
 @irdl_op_definition
@@ -430,6 +467,8 @@ class SparseMlp(SpzOp):
 
     `values` (T, neurons) is what of them is known: the neurons' values (then only down is read),
     or, with `gate_known`, the gates' activations (then up and down are read).
+    `rest` selects neurons that count as their `coarse` values (T, neurons), for which the coarse
+    copy of down is read; `rest_density` is their expected share.
     `density` and `active` are those of the selection: of the chosen neurons those that are 0 after
     their first product are not read further.
     """
@@ -438,6 +477,8 @@ class SparseMlp(SpzOp):
     x = operand_def(TensorType)
     selection = operand_def(TensorType)
     values = opt_operand_def(TensorType)
+    rest = opt_operand_def(TensorType)
+    coarse = opt_operand_def(TensorType)
     gate = opt_prop_def(FlatSymbolRefAttrConstr)
     up = prop_def(FlatSymbolRefAttrConstr)
     down = prop_def(FlatSymbolRefAttrConstr)
@@ -448,11 +489,21 @@ class SparseMlp(SpzOp):
     gate_known = opt_prop_def(UnitAttr)
     density = prop_def(F64)
     active = prop_def(F64)
+    rest_density = opt_prop_def(F64)
     result = result_def(TensorType)
-    assembly_format = (
-        "$x `,` $selection (`knowing` $values^ `:` type($values))? attr-dict `:` type($x) `,` "
-        "type($selection) `->` type($result)"
+    irdl_options = (  # type: ignore[assignment]
+        ParsePropInAttrDict(),
+        AttrSizedOperandSegments(as_property=True),
     )
+    assembly_format = (
+        "$x `,` $selection (`knowing` $values^ `:` type($values))? "
+        "(`and` $rest^ `of` $coarse `:` type($rest) `,` type($coarse))? attr-dict `:` type($x) "
+        "`,` type($selection) `->` type($result)"
+    )
+
+    def verify_(self) -> None:
+        if not (self.rest is None) == (self.coarse is None) == (self.rest_density is None):
+            raise VerifyException("coarse neurons have a selection, values and a density")
 
 
 @irdl_op_definition
@@ -478,6 +529,45 @@ class SparseLinear(SpzOp):
 
 
 @irdl_op_definition
+class Sketch(SpzOp):
+    """Scores of a vocabulary from a sketch of the head: `x[:, :-1] @ rows.T + bias + x[:, -1:]`.
+
+    x (T, axes + 1) is the head's input in the axes of the sketch, and behind it what all rows have
+    in common; rows (V, axes), bias (V,) -> (T, V).
+    """
+
+    name = "spz.sketch"
+    x = operand_def(TensorType)
+    rows = prop_def(FlatSymbolRefAttrConstr)
+    bias = prop_def(FlatSymbolRefAttrConstr)
+    result = result_def(TensorType)
+    assembly_format = "$x `,` $rows `,` $bias attr-dict `:` type($x) `->` type($result)"
+
+
+@irdl_op_definition
+class SparseHead(SpzOp):
+    """The head of which only the selected rows are read: (T, hidden) -> (T, V).
+
+    The logits that are not selected (T, V) are their scores (T, V) plus `offset`. `density` is that
+    of the selection.
+    """
+
+    name = "spz.sparse_head"
+    x = operand_def(TensorType)
+    selection = operand_def(TensorType)
+    scores = operand_def(TensorType)
+    weight = prop_def(FlatSymbolRefAttrConstr)
+    bias = opt_prop_def(FlatSymbolRefAttrConstr)
+    offset = prop_def(F64)
+    density = prop_def(F64)
+    result = result_def(TensorType)
+    assembly_format = (
+        "$x `,` $selection `,` $scores `,` $weight (`,` $bias^)? attr-dict `:` type($x) `,` "
+        "type($selection) `,` type($scores) `->` type($result)"
+    )
+
+
+@irdl_op_definition
 class ExpertLinear(SpzOp):
     """A linear of the experts that each token chose, each with its own input.
 
@@ -495,6 +585,21 @@ class ExpertLinear(SpzOp):
         "$x `,` $experts `,` $weight (`,` $bias^)? attr-dict `:` type($x) `,` type($experts) "
         "`->` type($result)"
     )
+
+
+@irdl_op_definition
+class AllReduce(IRDLOperation):
+    """The sum over all ranks of what each has; without x this rank has nothing to add.
+
+    Every rank has the same of these, in the same order, so none is dead code.
+    """
+
+    name = "spz.all_reduce"
+    x = opt_operand_def(TensorType)
+    result = result_def(TensorType)
+    irdl_options = (ParsePropInAttrDict(),)
+    traits = traits_def(MemoryWriteEffect())
+    assembly_format = "($x^ `:` type($x))? attr-dict `->` type($result)"
 
 
 @irdl_op_definition
@@ -521,12 +626,15 @@ Spz = Dialect(
         Mlp,
         GatedMlp,
         ExpertLinear,
+        AllReduce,
         Last,
         Predict,
         Neurons,
         Select,
         SparseMlp,
         SparseLinear,
+        Sketch,
+        SparseHead,
     ],
     [ActAttr, PairingAttr, SideAttr, SparsityAttr, KVCacheType],
 )

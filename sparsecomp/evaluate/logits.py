@@ -47,10 +47,12 @@ class LogitSource(Protocol):
 
 
 class ArtifactLogits:
-    """An artifact's decode path: one token prefilled, every other one decoded by itself."""
+    """An artifact's decode path: one token prefilled, every other one decoded by itself; with
+    `full_logits` by all of its head."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, full_logits: bool = False) -> None:
         self.model = model
+        self.full_logits = full_logits
 
     @property
     def name(self) -> str:
@@ -67,6 +69,6 @@ class ArtifactLogits:
             first, *rest = window.ids[:-1].tolist()
             session.prefill([first])
             for position, token in enumerate(rest, start=1):
-                row = session.decode(token)
+                row = session.decode(token, full_logits=self.full_logits)
                 if position + 1 >= window.first:
                     yield row

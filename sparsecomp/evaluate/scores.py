@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ import numpy.typing as npt
 from sparsecomp.errors import SparsecompError
 from sparsecomp.evaluate.logits import Logits, LogitSource, Window
 from sparsecomp.observer import Observer
+
+TURN = 32
+"""Tokens that a model decodes before the other has its turn."""
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -66,8 +70,9 @@ def _score_window(artifact: LogitSource, reference: LogitSource, window: Window)
     count = len(window.targets)
     costs, reference_costs, kl = np.empty(count), np.empty(count), np.empty(count)
     tops, reference_tops = np.empty(count, np.int64), np.empty(count, np.int64)
-    rows = zip(artifact.logits(window), reference.logits(window), window.targets, strict=True)
-    for i, (row, reference_row, target) in enumerate(rows):
+    pairs = _in_turns(artifact.logits(window), reference.logits(window))
+    rows = zip(pairs, window.targets, strict=True)
+    for i, ((row, reference_row), target) in enumerate(rows):
         if row.shape != reference_row.shape:
             raise SparsecompError(
                 f"{artifact.name} has {len(row)} logits for a token and {reference.name} has "
@@ -87,6 +92,15 @@ def _score_window(artifact: LogitSource, reference: LogitSource, window: Window)
         reference_hit=reference_tops == window.targets,
         same_top=tops == reference_tops,
     )
+
+
+def _in_turns(
+    rows: Iterator[Logits], reference_rows: Iterator[Logits]
+) -> Iterator[tuple[Logits, Logits]]:
+    """Pairs of rows. Each model decodes TURN tokens in a row: the workers of one that has just
+    decoded still spin, in the way of the other's."""
+    while turn := list(islice(rows, TURN)):
+        yield from zip(turn, islice(reference_rows, TURN), strict=True)
 
 
 def _log_softmax(row: Logits, source: LogitSource) -> Floats:

@@ -1,14 +1,15 @@
 """What an artifact's selections chose, against what the dense model has active at the same tokens.
 
 The truth of a block: the neurons that are not 0, where the activation gives exact zeros; otherwise
-the units that add most to the block's output, as many as the artifact expects to choose.
+the units that add most to the block's output, as many as the artifact expects to choose; of a head
+the 50 largest logits.
 Needs the compiler's packages: the truth comes from the reference.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from xdsl.ir import SSAValue
 from sparsecomp.calibrate.bits import top, unpack
 from sparsecomp.calibrate.collect import grams_of, head_norms
 from sparsecomp.calibrate.opened import open_mlps
+from sparsecomp.calibrate.sketch import TOP, best
 from sparsecomp.errors import SparsecompError
 from sparsecomp.evaluate.logits import Window
 from sparsecomp.frontend.export import export_model
@@ -79,12 +81,21 @@ class Truth:
         self._active: dict[SSAValue, tuple[Block, functools.partial[torch.Tensor]]] = {}
         mlps = {mlp.module: mlp for mlp in opened.mlps}
         attentions = {attention.module: attention for attention in opened.attentions}
+        heads = {head.module: head for head in opened.heads}
+        known: dict[BlockKind, Collection[str]] = {
+            BlockKind.MLP: mlps,
+            BlockKind.ATTENTION: attentions,
+            BlockKind.HEAD: heads,
+        }
         for block in blocks:
-            if block.module not in (attentions if block.kind is BlockKind.ATTENTION else mlps):
+            if block.module not in known[block.kind]:
                 raise SparsecompError(
                     f"{model_dir}: has no {block.kind} {block.module}; give the model that the "
                     "artifact was compiled from"
                 )
+            if block.kind is BlockKind.HEAD:
+                self._active[heads[block.module].op.result] = block, functools.partial(_largest)
+                continue
             if block.kind is BlockKind.ATTENTION:
                 attention = attentions[block.module]
                 rule = functools.partial(_heads, grams_of(attention, scope), block.density)
@@ -113,6 +124,10 @@ class Truth:
 
 def _neurons(exact: bool, norms: torch.Tensor, density: float, x: torch.Tensor) -> torch.Tensor:
     return x != 0 if exact else unpack(top(x.abs() * norms, density), x.shape[1])
+
+
+def _largest(logits: torch.Tensor) -> torch.Tensor:
+    return best(logits, min(TOP, logits.shape[1]))
 
 
 def _heads(grams: torch.Tensor | None, density: float, x: torch.Tensor) -> torch.Tensor:

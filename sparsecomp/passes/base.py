@@ -48,6 +48,9 @@ class PassContext:
     """What may be made sparse; None: nothing."""
     wider: tuple[str, ...] = ()
     """Weights, or modules of weights, that are not to be quantised."""
+    rank: int = 0
+    """Whose share of the model this is, of `ranks`."""
+    ranks: int = 1
 
     def is_wide(self, weight: str) -> bool:
         """Whether a weight is not to be quantised."""

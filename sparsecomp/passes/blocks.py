@@ -1,4 +1,4 @@
-"""The blocks of a model that can be made sparse: its MLPs and its attentions, in order."""
+"""The blocks of a model that can be made sparse, in order: its MLPs, its attentions, its head."""
 
 from __future__ import annotations
 
@@ -58,7 +58,21 @@ class AttentionBlock:
         return self.query.x
 
 
-Block = MlpBlock | AttentionBlock
+@dataclass(frozen=True)
+class HeadBlock:
+    """The head; its units are the rows of the vocabulary."""
+
+    module: str
+    op: spz.LmHead
+    units: int
+
+    @property
+    def input(self) -> SSAValue:
+        """(T, hidden): what a sketch of it reads."""
+        return self.op.x
+
+
+Block = MlpBlock | AttentionBlock | HeadBlock
 
 
 def blocks(func: FuncOp) -> list[Block]:
@@ -88,6 +102,8 @@ def _blocks(func: FuncOp, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Blo
                 if query is not None:
                     heads = shape_of(op.q)[1]
                     yield AttentionBlock(module_path(op), op, heads, query, output_of(op))
+            case spz.LmHead() if len(shape_of(op.x)) == 2:
+                yield HeadBlock(module_path(op), op, shapes[op.weight.string_value()][0])
 
 
 def weight_shapes(module: ModuleOp) -> dict[str, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
     DenseArrayBase,
+    IntegerType,
     ModuleOp,
     StringAttr,
     SymbolRefAttr,
@@ -25,6 +26,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Operation
 from xdsl.rewriter import InsertPoint
 
+from sparsecomp import sketches
 from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.options import Dtype
 
@@ -73,7 +75,9 @@ def needs(op: Operation, by_columns: Container[str]) -> Iterator[Need]:
     match op:
         case spz.Embed():
             yield table_need(op)
-        case spz.Linear() | spz.SparseLinear() | spz.LmHead() | spz.ExpertLinear():
+        case (
+            spz.Linear() | spz.SparseLinear() | spz.LmHead() | spz.SparseHead() | spz.ExpertLinear()
+        ):
             yield matrix_need(op, by_columns)
             floats = symbols(op, "bias")
         case spz.Mlp() | spz.GatedMlp() | spz.SparseMlp():
@@ -84,7 +88,11 @@ def needs(op: Operation, by_columns: Container[str]) -> Iterator[Need]:
                 yield exec.Layout.ROWS, symbols(op, name)
             floats = symbols(op, "bias")
         case spz.Neurons():  # its matrices lie where the MLP of the same neurons has them
+            if correction := symbols(op, "correction"):
+                yield exec.Layout.ROWS, correction
             floats = symbols(op, "gate_bias", "up_bias")
+        case spz.Sketch():
+            yield exec.Layout.SKETCH, symbols(op, "rows", "bias")
         case spz.Select():
             floats = symbols(op, "scales")
         case spz.RmsNorm() | spz.LayerNorm():
@@ -134,10 +142,11 @@ class Storages:
         self._names[need] = name
 
 
-def _name(need: Need, op: Operation) -> str:
+def _name(need: Need, op: Operation, ctx: PassContext) -> str:
     layout, weights = need
     if layout is exec.Layout.NEURON_MAJOR:
-        return f"{module_path(op) or weights[-1]}.neurons"
+        rank = f".r{ctx.rank}" if ctx.ranks > 1 else ""  # each has neurons of its own
+        return f"{module_path(op) or weights[-1]}.neurons{rank}"
     return f"{weights[0]}.{layout}"
 
 
@@ -185,13 +194,15 @@ class ChooseLayouts(Pass):
                 for need in needs(op, by_columns):
                     if need in storages:
                         continue
-                    name = _name(need, op)
+                    name = _name(need, op, ctx)
                     while name in taken:
                         name += "'"
                     taken.add(name)
                     storages.add(need, name)
                     element: Attribute = f32
-                    if need[0] is not exec.Layout.FLOATS:
+                    if need[0] is exec.Layout.SKETCH:
+                        element = IntegerType(sketches.COARSE_BITS)
+                    elif need[0] is not exec.Layout.FLOATS:
                         stored = declared[need[1][0]].attributes.get("stored")
                         element = stored or UNQUANTISED[ctx.dtype]
                     storage = exec.Storage.create(

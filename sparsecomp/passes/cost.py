@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sparsecomp import nibbles
+from sparsecomp import nibbles, sketches
 from sparsecomp.dialects import spz
 from sparsecomp.options import Dtype
-from sparsecomp.sparsity import Choice, Cutoff, Exact
+from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested, Sketch
 
-from .blocks import Block, MlpBlock
-from .quantize_weights import BITS
+from .blocks import Block, HeadBlock, MlpBlock
+from .quantize_weights import BITS, CORRECTION_BITS
+from .sparsify_head import AXES_BITS
 
 FLOAT = 4
 
@@ -26,6 +27,10 @@ BARRIER = 20e3
 LISTED = 900.0
 """Bytes read in order while the reader goes to one listed unit: it reads 1.5 KB neurons at 65 % of
 the speed of reading in order, 8 KB neurons at 85 %."""
+LISTED_FINE = 1450.0
+"""The same of a neuron that is computed again, whose bytes lie in three places."""
+LISTED_COARSE = 430.0
+"""The same of a neuron of which only the high plane of its column of down is read."""
 SCANNED = 4.0
 """Bytes read in order while a selection looks at one unit."""
 
@@ -38,12 +43,15 @@ def row_bytes(width: int, dtype: Dtype) -> int:
 
 @dataclass(frozen=True)
 class Unit:
-    """The weights of a neuron or a head, in bytes: `rows` input rows of `row` bytes each (gate and
-    up, up alone, a head's queries as one), and its columns of the output matrix."""
+    """The weights of a neuron, a head or a row of the vocabulary, in bytes: `rows` input rows of
+    `row` bytes each (gate and up, up alone, a head's queries as one), and its columns of the output
+    matrix. In 8 bits `low_row` and `low_column` of these are low planes."""
 
     row: int
     rows: int
     column: int
+    low_row: int = 0
+    low_column: int = 0
 
     @property
     def bytes(self) -> int:
@@ -70,8 +78,12 @@ class BlockCost:
             units, inputs = shapes[block.op.up.string_value()]
             outputs = shapes[block.op.down.string_value()][0]
             rows = 2 if isinstance(block.op, spz.GatedMlp) else 1
-            unit = Unit(row_bytes(inputs, dtype), rows, row_bytes(outputs, dtype))
+            low = [nibbles.low_bytes(n) if dtype is Dtype.INT8 else 0 for n in (inputs, outputs)]
+            unit = Unit(row_bytes(inputs, dtype), rows, row_bytes(outputs, dtype), *low)
             return BlockCost(units, inputs, unit, dtype)
+        if isinstance(block, HeadBlock):
+            units, inputs = shapes[block.op.weight.string_value()]
+            return BlockCost(units, inputs, Unit(row_bytes(inputs, dtype), 1, 0), dtype)
         outputs, inputs = shapes[block.query.weight.string_value()]
         column = 0
         if block.output is not None:
@@ -81,12 +93,24 @@ class BlockCost:
         return BlockCost(block.units, inputs, Unit(row, 1, column), dtype)
 
     def predictor_bytes(self, choice: Choice) -> int:
-        """Bytes of a low-rank predictor; 0 for other kinds."""
+        """Bytes of a low-rank predictor, a correction or a sketch; 0 for a cutoff."""
         if isinstance(choice, Cutoff):
             return 0
+        if isinstance(choice, Nested):
+            basis = choice.rank * row_bytes(self.inputs, self.dtype)
+            factors = nibbles.row_bytes(choice.rank, CORRECTION_BITS) if choice.rank else 0
+            return basis + self.units * self.unit.rows * factors
+        if isinstance(choice, Sketch):
+            axes = (self.inputs + 1) * self._axes_row_bytes()
+            return axes + sketches.sketch_bytes(self.units, self.inputs)
         down = choice.rank * row_bytes(self.inputs, self.dtype)
         up = self.units * row_bytes(choice.rank, self.dtype)
         return down + up + self.units * FLOAT
+
+    def _axes_row_bytes(self) -> int:
+        if self.dtype in BITS:
+            return nibbles.row_bytes(self.inputs, AXES_BITS)
+        return row_bytes(self.inputs, self.dtype)
 
     def bytes(self, choice: Choice | None) -> float:
         """Expected bytes of weights that a token reads, the predictor's too; None: dense."""
@@ -98,25 +122,39 @@ class BlockCost:
         """The same as bytes read in order."""
         if choice is None:
             return self.bytes(None)
-        barriers = 1 if isinstance(choice, Cutoff) else 2
+        barriers, lists, listed = 2, 1, choice.density * LISTED
+        match choice:
+            case Cutoff():
+                barriers = 1
+            case Nested():
+                barriers, lists = 2 if choice.rank else 1, 2
+                listed = choice.density * LISTED_FINE + choice.coarse * LISTED_COARSE
         return (
             self.predictor_bytes(choice)
             + self._in_order(choice)
             + self._listed(choice)
-            + self.units * choice.density * LISTED
-            + self.units * SCANNED
+            + self.units * listed
+            + self.units * SCANNED * lists
             + barriers * BARRIER
         )
 
     def _in_order(self, choice: Choice) -> float:
         """Rows of all units, read to know what to skip."""
-        if not isinstance(choice, Cutoff):
+        if isinstance(choice, LowRank | Sketch):
             return 0.0
+        if isinstance(choice, Nested):
+            return float(self.units * self.unit.rows * (self.unit.row - self.unit.low_row))
         rows = 1 if choice.of is Exact.GATE else self.unit.rows
         return float(self.units * rows * self.unit.row)
 
     def _listed(self, choice: Choice) -> float:
         unit = self.unit
+        if isinstance(choice, Nested):
+            fine = unit.rows * unit.low_row + unit.column
+            coarse = unit.column - unit.low_column
+            return self.units * (choice.density * fine + choice.coarse * coarse)
+        if isinstance(choice, Sketch):
+            return self.units * choice.density * unit.row
         if not isinstance(choice, Cutoff):
             return self.units * (choice.density * unit.row + choice.active * unit.rest)
         rest = unit.rest if choice.of is Exact.GATE else unit.column

@@ -25,7 +25,7 @@ def _size(value: SSAValue) -> int:
     return math.prod(shape_of(value)[1:])
 
 
-def _treats_heads_alone(op: Operation, value: SSAValue, heads: int) -> bool:
+def treats_heads_alone(op: Operation, value: SSAValue, heads: int) -> bool:
     """Whether each head of an op's result depends on that head alone of `value`.
 
     The heads of a value are equal parts of its row, in order.
@@ -55,7 +55,7 @@ def _readers(value: SSAValue, attention: Operation, heads: int) -> set[Operation
             if op is attention and use.index == 0:
                 found.add(op)
                 continue
-            if op is attention or not _treats_heads_alone(op, value, heads):
+            if op is attention or not treats_heads_alone(op, value, heads):
                 return None
             if op not in found:
                 found.add(op)

@@ -1,7 +1,8 @@
 """fuse-sparse-mlp: an MLP that keeps a selection of its neurons reads the selected alone.
 
 What the selection was computed from is known and not computed again: all of a neuron's value, or
-its gate. Many rows stay masked: each of them selects its own neurons.
+its gate. Coarse values are not the neurons' own: what counts by them is added by them. Many rows
+stay masked: each of them selects its own neurons.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from .build import shape_of
 def computes(neurons: spz.Neurons, op: spz.Mlp | spz.GatedMlp) -> bool:
     """Whether these are the op's own neurons, whole or their gates alone."""
     names = ["gate", "gate_bias"] if neurons.up is None else ["up", "up_bias", "gate", "gate_bias"]
+    if neurons.coarse is not None:
+        return False
     same = all(neurons.properties.get(n) == op.properties.get(n) for n in [*names, "act"])
     return same and neurons.x is op.x
 
@@ -36,20 +39,24 @@ class SparseMlpPattern(RewritePattern):
         select = op.selection.owner
         if not isinstance(select, spz.Select):
             return
-        operands = [op.x, op.selection]
         properties: dict[str, Attribute] = dict(op.properties) | {
             "density": select.density,
             "active": select.active,
         }
-        neurons = select.scores.owner
+        neurons, values = select.scores.owner, None
         if isinstance(neurons, spz.Neurons) and computes(neurons, op):
-            operands.append(neurons.result)
+            values = neurons.result
             if neurons.up is None:
                 properties["gate_known"] = UnitAttr()
+        rest, coarse = op.kept[1:] or (None, None)
+        if rest is not None:
+            if not isinstance(rest.owner, spz.Select):
+                return
+            properties["rest_density"] = rest.owner.density
         rewriter.replace(
             op,
-            spz.SparseMlp.create(
-                operands=operands,
+            spz.SparseMlp.build(
+                operands=[op.x, op.selection, values, rest, coarse],
                 properties=properties,
                 attributes=dict(op.attributes),
                 result_types=[op.result.type],

@@ -27,10 +27,10 @@ from xdsl.ir import Block as IRBlock
 from xdsl.rewriter import InsertPoint
 
 from sparsecomp.dialects import aten, spz
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank
+from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested, Sketch, kind_of
 
 from .base import Form, Pass, PassContext, PassError, functions
-from .blocks import Block, MlpBlock, blocks, source, weight_shapes
+from .blocks import Block, HeadBlock, MlpBlock, blocks, source, weight_shapes
 from .build import from_module, shape_of
 from .outline import Outliner
 
@@ -38,6 +38,11 @@ from .outline import Outliner
 def predictor_names(module: str) -> tuple[str, str, str]:
     """The weights of a block's low-rank predictor: down (rank, in), up (units, rank), bias."""
     return f"{module}.predictor.down", f"{module}.predictor.up", f"{module}.predictor.bias"
+
+
+def correction_names(module: str) -> tuple[str, str]:
+    """The weights of a nested MLP's correction: basis (rank, in), factors (parts neurons, rank)."""
+    return f"{module}.correction.basis", f"{module}.correction.factors"
 
 
 class InsertPredictors(Pass):
@@ -49,6 +54,8 @@ class InsertPredictors(Pass):
         for func in functions(module):
             found = blocks(func)
             for block in found:
+                if isinstance(block, HeadBlock):
+                    continue  # what chooses its rows gives logits too: sparsify-head
                 if (choice := sparsity_of(block.op)) is not None:
                     _Insertion(module, block, _source(block, found)).run(choice)
 
@@ -87,19 +94,24 @@ class _Insertion:
 
     def run(self, choice: Choice) -> None:
         if isinstance(choice, LowRank):
-            selection = self._low_rank(choice)
-        elif isinstance(self.block, MlpBlock):
-            selection = self._cutoff(choice, self.block)
+            kept = [self._low_rank(choice)]
+        elif isinstance(choice, Sketch):
+            raise PassError(self.block.op, "cannot be sketched: a sketch is of the head")
+        elif not isinstance(self.block, MlpBlock):
+            kind = kind_of(choice)
+            raise PassError(self.block.op, f"{kind} skips neurons; attention needs low_rank")
+        elif isinstance(choice, Nested):
+            kept = self._nested(choice, self.block)
         else:
-            raise PassError(self.block.op, "a cutoff skips neurons; attention needs low_rank")
-        _keep(self.block.op, selection)
+            kept = [self._cutoff(choice, self.block)]
+        _keep(self.block.op, kept)
 
     def _low_rank(self, choice: LowRank) -> SSAValue:
         names = predictor_names(self.block.module)
         inputs, units = shape_of(self.source)[-1], self.block.units
         shapes = ([choice.rank, inputs], [units, choice.rank], [units])
         for name, shape in zip(names, shapes, strict=True):
-            self._declare(name, TensorType(f32, shape))
+            declare(self.module, name, TensorType(f32, shape))
         down, up, bias = map(SymbolRefAttr, names)
         predict = self._insert(
             spz.Predict,
@@ -133,6 +145,37 @@ class _Insertion:
         if choice.of is Exact.NEURON and choice.threshold > 0:
             rule["scales"] = self._down_norms(block)
         return self._select(values, rule, choice.density, choice.density)
+
+    def _nested(self, choice: Nested, block: MlpBlock) -> list[SSAValue]:
+        parts = ("gate", "up", "gate_bias", "up_bias", "act")
+        known = {name: block.op.properties[name] for name in parts if name in block.op.properties}
+        operands = [block.input]
+        if choice.rank:
+            z, known["correction"] = self._correction(choice, block)
+            operands.append(z)
+        coarse = self._insert(spz.Neurons, operands, known | {"coarse": UnitAttr()}, f32)
+        scores: dict[str, Attribute] = {"magnitude": UnitAttr(), "scales": self._down_norms(block)}
+        above: dict[str, Attribute] = {"threshold": _float(choice.threshold)}
+        fine = self._select(coarse, scores | above, choice.density, choice.density)
+        between = {"threshold": _float(choice.floor), "below": _float(choice.threshold)}
+        rest = self._select(coarse, scores | between, choice.coarse, choice.coarse)
+        return [fine, rest, coarse]
+
+    def _correction(self, choice: Nested, block: MlpBlock) -> tuple[SSAValue, SymbolRefAttr]:
+        """The input in the basis of the correction, and the matrix of its factors."""
+        basis, factors = correction_names(block.module)
+        inputs = shape_of(block.input)[-1]
+        rows = block.units * (2 if isinstance(block.op, spz.GatedMlp) else 1)
+        declare(self.module, basis, TensorType(f32, [choice.rank, inputs]))
+        declare(self.module, factors, TensorType(f32, [rows, choice.rank]))
+        linear = spz.Linear.create(
+            operands=[block.input],
+            properties={"weight": SymbolRefAttr(basis)},
+            attributes=from_module(block.module),
+            result_types=[TensorType(f32, [shape_of(block.input)[0], choice.rank])],
+        )
+        self.builder.insert(linear)
+        return linear.result, SymbolRefAttr(factors)
 
     def _down_norms(self, block: MlpBlock) -> SymbolRefAttr:
         """How much of a neuron's value reaches the output: the norms of the columns of down."""
@@ -171,16 +214,17 @@ class _Insertion:
         self.builder.insert(op)
         return op.results[0]
 
-    def _declare(self, name: str, type: TensorType[Attribute]) -> None:
-        """A weight of this name, once for all functions."""
-        if name not in weight_shapes(self.module):
-            first = next(op for op in self.module.ops if isinstance(op, FuncOp))
-            Builder(InsertPoint.before(first)).insert(aten.Weight(name, type))
+
+def declare(module: ModuleOp, name: str, type: TensorType[Attribute]) -> None:
+    """A weight of this name, once for all functions."""
+    if name not in weight_shapes(module):
+        first = next(op for op in module.ops if isinstance(op, FuncOp))
+        Builder(InsertPoint.before(first)).insert(aten.Weight(name, type))
 
 
-def _keep(op: Operation, selection: SSAValue) -> None:
+def _keep(op: Operation, kept: Sequence[SSAValue]) -> None:
     """Let the op keep the selected units alone."""
-    op.operands = [*op.operands, selection]
+    op.operands = [*op.operands, *kept]
     del op.attributes["sparsity"]
 
 

@@ -34,6 +34,8 @@ from .raise_norm import RaiseNorm
 from .raise_rope import RaiseRope
 from .schedule_workers import ScheduleWorkers
 from .select_kernels import SelectKernels
+from .shard import Shard
+from .sparsify_head import SparsifyHead
 from .split_linear import SplitLinear
 from .to_rows import ToRows
 
@@ -76,7 +78,9 @@ LOWERING: tuple[Step, ...] = (
     Step("spz", InsertPredictors()),
     Step("spz", FuseSparseMlp()),
     Step("spz", FuseSparseAttention()),
-    # A program for this machine.
+    Step("spz", SparsifyHead()),
+    # A program for each rank, then for its machine.
+    Step("spz", Shard()),
     Step("spz", QuantizeWeights()),
     Step("spz", ChooseLayouts()),
     Step("exec", SelectKernels()),

@@ -8,6 +8,7 @@ reading.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, ModuleOp, i64
@@ -41,6 +42,7 @@ class Life:
 def lives(program: exec.Program) -> list[Life]:
     """The lives of a program's buffers, in order of their beginning."""
     tile = program.tile.value.data
+    workers = 1 if program.workers is None else program.workers.value.data
     ops = list(program.body.block.ops)
     index = {op: i for i, op in enumerate(ops)}
     barriers = [i for i, op in enumerate(ops) if isinstance(op, exec.Barrier)]
@@ -53,7 +55,9 @@ def lives(program: exec.Program) -> list[Life]:
             if buffer is None or buffer.space == exec.SpaceAttr(Space.OUTPUT):
                 continue
             if buffer not in found:
-                shape = [tile if n == DYNAMIC_INDEX else n for n in shape_of(buffer.result)]
+                # A shared buffer has room for the rows of all workers.
+                rows = tile * workers if buffer.space == exec.SpaceAttr(Space.SHARED) else tile
+                shape = [rows if n == DYNAMIC_INDEX else n for n in shape_of(buffer.result)]
                 size = aligned(math.prod(shape) * FLOAT)
                 found[buffer] = Life(buffer, size, index[op], index[op])
             found[buffer].last = index[op]
@@ -82,6 +86,27 @@ def place(lives: list[Life]) -> int:
     return total
 
 
+def place_weights(modules: Sequence[ModuleOp]) -> list[exec.Storage]:
+    """Give each weight its offset among those of all modules; the weights in that order.
+
+    Weights of one name in several modules are one.
+    """
+    placed: dict[str, exec.Storage] = {}
+    offset = 0
+    for module in modules:
+        for op in module.ops:
+            if not isinstance(op, exec.Storage):
+                continue
+            first = placed.setdefault(op.sym_name.data, op)
+            if first is op:
+                op.properties["offset"] = IntegerAttr(offset, i64)
+                offset += aligned(op.bytes)
+            else:
+                assert op.of == first.of and op.dims == first.dims
+                op.properties["offset"] = first.properties["offset"]
+    return list(placed.values())
+
+
 class PlanMemory(Pass):
     name = "plan-memory"
     help = "give every buffer and every weight its offset"
@@ -89,11 +114,7 @@ class PlanMemory(Pass):
     ensures = (Form.RACE_FREE,)
 
     def apply(self, module: ModuleOp, ctx: PassContext) -> None:
-        offset = 0
-        for op in module.ops:
-            if isinstance(op, exec.Storage):
-                op.properties["offset"] = IntegerAttr(offset, i64)
-                offset += aligned(op.bytes)
+        place_weights([module])
         for program in programs(module):
             everything = lives(program)
             shared = exec.SpaceAttr(Space.SHARED)

@@ -1,26 +1,28 @@
 """quantize-weights: which matrices are kept in 8 or 4 bits.
 
 All that linears, embeddings, MLPs and the head read, but what a recipe wants wider, and rows so
-short that their padding would take more than it saves. The declaration of a weight then says what
-it is `stored` as. Norms, biases and tables stay f32.
+short that their padding would take more than it saves. What corrects coarse neurons always is, in
+4 bits. The declaration of a weight then says what it is `stored` as. Norms, biases and tables stay
+f32.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from xdsl.dialects.builtin import IntegerType, ModuleOp
 
 from sparsecomp import nibbles
-from sparsecomp.dialects import exec, spz
+from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.errors import SparsecompError
 from sparsecomp.options import Dtype
 
-from .base import Form, Pass, PassContext, covers, functions
-from .choose_layouts import Need, declarations, needs, read_by_columns
+from .base import Form, Pass, PassContext, covers, functions, module_path
+from .choose_layouts import Need, declarations, needs, read_by_columns, symbols
 
 BITS = {Dtype.INT8: 8, Dtype.INT4: 4}
+CORRECTION_BITS = 4
 WIDE_ITEM = 2
 """Bytes of an element that is not quantised: bf16."""
 
@@ -34,18 +36,32 @@ class QuantizeWeights(Pass):
         declared = declarations(module)
         for name in ctx.wider:
             _check(name, declared)
-        if ctx.dtype not in BITS:
-            return
-        bits = BITS[ctx.dtype]
-        for layout, names in _matrices(module):
-            shapes = [declared[name].type.get_shape() for name in names]
-            widths = [shape[-1] for shape in shapes]
-            if layout in (exec.Layout.COLUMNS, exec.Layout.NEURON_MAJOR):
-                widths[-1] = shapes[-1][0]  # its columns are the rows that are stored
-            wide = any(map(ctx.is_wide, names))
-            if not wide and all(_pays(width, bits) for width in widths):
-                for name in names:
-                    declared[name].attributes["stored"] = IntegerType(bits)
+        _store(module, ctx, declared)
+        for op in _coarse_neurons(module):
+            stored = {declared[name].attributes.get("stored") for name in symbols(op, "gate", "up")}
+            if stored != {IntegerType(8)}:
+                raise SparsecompError(
+                    f"{module_path(op)}: nested needs its weights in 8 bits: --dtype int8, and "
+                    "nothing of it in the recipe's wider; kind: cutoff works with any"
+                )
+
+
+def _store(
+    module: ModuleOp, ctx: PassContext, declared: Mapping[str, aten.Weight | aten.Derived]
+) -> None:
+    for layout, names in _matrices(module):
+        shapes = [declared[name].type.get_shape() for name in names]
+        widths = [shape[-1] for shape in shapes]
+        if layout in (exec.Layout.COLUMNS, exec.Layout.NEURON_MAJOR):
+            widths[-1] = shapes[-1][0]  # its columns are the rows that are stored
+        if "stored" in declared[names[0]].attributes:
+            continue  # decided where it was made
+        if bits := stored_bits(names, widths, ctx.dtype, ctx.wider):
+            for name in names:
+                declared[name].attributes["stored"] = IntegerType(bits)
+    for op in _coarse_neurons(module):
+        for name in symbols(op, "correction"):
+            declared[name].attributes["stored"] = IntegerType(CORRECTION_BITS)
 
 
 def _matrices(module: ModuleOp) -> Iterator[Need]:
@@ -56,8 +72,15 @@ def _matrices(module: ModuleOp) -> Iterator[Need]:
             if isinstance(op, spz.ExpertLinear):
                 continue  # its kernel multiplies floats
             for need in needs(op, by_columns):
-                if need[0] is not exec.Layout.FLOATS:
+                if need[0] not in (exec.Layout.FLOATS, exec.Layout.SKETCH):
                     yield need
+
+
+def _coarse_neurons(module: ModuleOp) -> Iterator[spz.Neurons]:
+    for func in functions(module):
+        for op in func.body.block.ops:
+            if isinstance(op, spz.Neurons) and op.coarse is not None:
+                yield op
 
 
 def _check(name: str, weights: Iterable[str]) -> None:
@@ -66,6 +89,16 @@ def _check(name: str, weights: Iterable[str]) -> None:
         close = difflib.get_close_matches(name, list(weights), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise SparsecompError(f"{name}: the model has no weight or module of this name{hint}")
+
+
+def stored_bits(
+    names: Iterable[str], widths: Iterable[int], dtype: Dtype, wider: Iterable[str]
+) -> int:
+    """The bits of weights that are stored together with rows of these widths; 0: not quantised."""
+    if dtype not in BITS or any(covers(wide, name) for wide in wider for name in names):
+        return 0
+    bits = BITS[dtype]
+    return bits if all(_pays(width, bits) for width in widths) else 0
 
 
 def _pays(width: int, bits: int) -> bool:

@@ -8,7 +8,7 @@ and the small rest is done by every worker for itself, which is cheaper than wai
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from xdsl.builder import Builder
 from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, ModuleOp, i64
@@ -44,9 +44,12 @@ class Scheduler:
         self.program = program
         self.workers = workers
         self.last = WorkAttr.of(Mode.ONE, [workers - 1])
+        self.added: set[exec.Buffer | None] = set()
+        """What is added up over ranks, of all rows at once."""
 
     def run(self) -> None:
         ops = [op for op in self.program.body.block.ops if isinstance(op, exec.Kernel)]
+        self.added = {buffer_of(op.x) for op in all_reduces(ops) if op.x is not None}
         for op in ops:
             work, space = self._place(op)
             op.properties["work"] = work
@@ -61,8 +64,11 @@ class Scheduler:
         of = op.output if op.output is not None else op.operands[0]
         if isinstance(op, exec.Last):
             return self.last, Space.SHARED  # the last row is the last worker's
+        if isinstance(op, exec.AllReduce):
+            return WorkAttr.of(Mode.ONE, [0]), Space.SHARED  # worker 0 is the caller's thread
         if shape_of(of)[0] == DYNAMIC_INDEX:
-            return WorkAttr.of(Mode.ROWS), Space.PRIVATE
+            shared = buffer_of(of) in self.added
+            return WorkAttr.of(Mode.ROWS), Space.SHARED if shared else Space.PRIVATE
         match op:
             case exec.Append():
                 # Its position is in the last worker's share of the context.
@@ -71,6 +77,10 @@ class Scheduler:
                 return WorkAttr.of(Mode.CONTEXT), Space.PARTS
             case exec.Mlp():
                 return self._split(self._storage(op).dims[0], NEURONS_PER_BLOCK), Space.PARTS
+            case exec.Sketch():
+                return self._split(self._storage(op).dims[0], FLOATS_PER_LINE), Space.SHARED
+            case exec.SparseHead():
+                return WorkAttr.of(Mode.LIST), Space.SHARED
             case exec.SparseMlp():
                 return WorkAttr.of(Mode.LIST), Space.PARTS
             case exec.Neurons():
@@ -104,9 +114,20 @@ class Scheduler:
 
     def _storage(
         self,
-        op: exec.Linear | exec.SparseLinear | exec.ExpertLinear | exec.Mlp | exec.Neurons,
+        op: exec.Linear
+        | exec.SparseLinear
+        | exec.ExpertLinear
+        | exec.Mlp
+        | exec.Neurons
+        | exec.Sketch,
     ) -> exec.Storage:
-        symbol = op.weights if isinstance(op, exec.Mlp | exec.Neurons) else op.weight
+        match op:
+            case exec.Mlp() | exec.Neurons():
+                symbol = op.weights
+            case exec.Sketch():
+                symbol = op.rows
+            case _:
+                symbol = op.weight
         return exec.find_storage(op, symbol)
 
     def _is_output(self, op: exec.Kernel) -> bool:
@@ -128,9 +149,15 @@ class Scheduler:
                     Builder(InsertPoint.before(op)).insert(exec.Barrier.create())
                     pending.clear()
                 pending |= writes_for_others(op)
+        if any(all_reduces(ops)):
+            return  # a rank that skips what only logits need would let the others wait for it
         appends = [op for op in ops if isinstance(op, exec.Append)]
         if appends and shape_of(appends[-1].k)[0] == DYNAMIC_INDEX:
             Builder(InsertPoint.after(appends[-1])).insert(exec.LogitsOnly.create())
+
+
+def all_reduces(ops: Iterable[Operation]) -> Iterator[exec.AllReduce]:
+    return (op for op in ops if isinstance(op, exec.AllReduce))
 
 
 def reads(op: exec.Kernel) -> set[Operation | int]:

@@ -206,7 +206,9 @@ class Lowering:
     def _storage(self, need: Need) -> SymbolRefAttr:
         return SymbolRefAttr(self.storages.name(need))
 
-    def _matrix(self, op: spz.Linear | spz.LmHead | spz.SparseLinear) -> SymbolRefAttr:
+    def _matrix(
+        self, op: spz.Linear | spz.LmHead | spz.SparseHead | spz.SparseLinear
+    ) -> SymbolRefAttr:
         return self._storage(matrix_need(op, self.storages.by_columns))
 
     def _floats(self, op: Operation, name: str) -> SymbolRefAttr | None:
@@ -240,6 +242,10 @@ class Lowering:
                 self._select(op)
             case spz.SparseMlp():
                 self._sparse_mlp(op)
+            case spz.Sketch():
+                self._sketch(op)
+            case spz.SparseHead():
+                self._sparse_head(op)
             case spz.Rope():
                 properties = {k: op.properties[k] for k in ("rotary", "pairing")}
                 tables = {k: self._floats(op, k) for k in ("cos", "sin")}
@@ -247,6 +253,9 @@ class Lowering:
                 self._kernel(exec.Rope, [x, self._result(op.result).value], properties | tables)
             case spz.CachedAttention():
                 self._attention(op)
+            case spz.AllReduce():
+                xs = [] if op.x is None else [self._packed(op.x)]
+                self._kernel(exec.AllReduce, [*xs, self._result(op.result).value], {})
             case spz.Last():
                 x = self._dense(op.x)
                 self._kernel(exec.Last, [x, self._result(op.result).value], {})
@@ -384,12 +393,18 @@ class Lowering:
         if need is None:
             raise PassError(op, "reads weights that are not those of an MLP's neurons")
         weights = self._storage(need)
-        x = self._factor(self._one_row(op), weights)
+        operands = [self._factor(self._one_row(op), weights)]
+        correction = None
+        if op.z is not None:
+            correction = self._storage((exec.Layout.ROWS, symbols(op, "correction")))
+            operands.append(self._factor(self._dense(op.z), correction))
         self._kernel(
             exec.Neurons,
-            [x, self._result(op.result).value],
+            [*operands, self._result(op.result).value],
             {
                 "weights": weights,
+                "correction": correction,
+                "coarse": op.coarse,
                 "gate_bias": self._floats(op, "gate_bias"),
                 "up_bias": self._floats(op, "up_bias"),
                 "gated": None if op.gate is None else UnitAttr(),
@@ -401,20 +416,43 @@ class Lowering:
     def _select(self, op: spz.Select) -> None:
         scores = self._one_row(op)
         exact = isinstance(op.scores.owner, spz.Neurons)
-        names = ("threshold", "count", "group", "magnitude", "density")
+        names = ("threshold", "below", "count", "group", "magnitude", "density")
         how: dict[str, Attribute | None] = {name: op.properties.get(name) for name in names}
         how["scales"] = self._floats(op, "scales")
+        if any(isinstance(use.operation, spz.SparseHead) for use in op.result.uses):
+            how["or_all"] = UnitAttr()
         how["part"] = exec.PartAttr(exec.Part.MLP if exact else exec.Part.PREDICTORS)
         units = shape_of(op.result)[1]
         self.slots[op.result] = self._buffer((1, 1 + units), op.result.name_hint)
         self._kernel(exec.Select, [scores, self.slots[op.result].value], how)
 
+    def _sketch(self, op: spz.Sketch) -> None:
+        rows = self._storage((exec.Layout.SKETCH, symbols(op, "rows", "bias")))
+        self._kernel(
+            exec.Sketch, [self._one_row(op), self._result(op.result).value], {"rows": rows}
+        )
+
+    def _sparse_head(self, op: spz.SparseHead) -> None:
+        weight = self._matrix(op)
+        x, chosen = self._factor(self._one_row(op), weight), self._dense(op.selection)
+        self._kernel(
+            exec.SparseHead,
+            [x, chosen, self._dense(op.scores), self._result(op.result).value],
+            {
+                "weight": weight,
+                "bias": self._floats(op, "bias"),
+                "offset": op.offset,
+                "density": op.density,
+            },
+        )
+
     def _sparse_mlp(self, op: spz.SparseMlp) -> None:
         weights = self._storage(mlp_need(op))
-        x, chosen = self._factor(self._one_row(op), weights), self._dense(op.selection)
-        known = [] if op.values is None else [self._dense(op.values)]
+        x = self._factor(self._one_row(op), weights)
+        listed = (op.selection, op.values, op.rest, op.coarse)
+        given = [None if value is None else self._dense(value) for value in listed]
         parts = self._buffer(shape_of(op.result))
-        names = ("gate_known", "act", "density", "active")
+        names = ("gate_known", "act", "density", "active", "rest_density")
         how: dict[str, Attribute | None] = {name: op.properties.get(name) for name in names}
         how["weights"] = weights
         how["gated"] = None if op.gate is None else UnitAttr()
@@ -423,7 +461,12 @@ class Lowering:
             how["gate_bias"] = self._floats(op, "gate_bias")
         if op.values is None or op.gate_known is not None:
             how["up_bias"] = self._floats(op, "up_bias")
-        self._kernel(exec.SparseMlp, [x, chosen, *known, parts.value], how)
+        self._insert(
+            exec.SparseMlp.build(
+                operands=[x, *given, parts.value],
+                properties={k: v for k, v in how.items() if v is not None},
+            )
+        )
         out = self._result(op.result)
         self._kernel(exec.Sum, [parts.value, out.value], {"bias": self._floats(op, "down_bias")})
 
@@ -588,6 +631,10 @@ def _part(op: spz.Linear | spz.LmHead | spz.SparseLinear) -> exec.Part:
     """What the bytes of a linear count as: it feeds attention, or is fed by it, or neither."""
     if isinstance(op, spz.LmHead):
         return exec.Part.HEAD
+    if any(isinstance(use.operation, spz.Neurons) and use.index == 1 for use in op.result.uses):
+        return exec.Part.PREDICTORS  # the basis of a correction
+    if any(isinstance(use.operation, spz.Sketch) for use in op.result.uses):
+        return exec.Part.PREDICTORS
     stack, seen = [use.operation for use in op.result.uses], set[Operation]()
     while stack:
         user = stack.pop()

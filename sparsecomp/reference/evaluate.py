@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
     BFloat16Type,
     Float16Type,
     Float32Type,
     Float64Type,
     IntegerType,
     ModuleOp,
+    TensorType,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
 
@@ -26,6 +28,9 @@ from .spz import run as run_spz
 
 Weights = Callable[[str], torch.Tensor]
 """A weight's value (float32) by its name in the checkpoint."""
+
+AddUp = Callable[[torch.Tensor], torch.Tensor]
+"""The sum over all ranks of what each gives."""
 
 Watch = Callable[[SSAValue, torch.Tensor], None]
 
@@ -75,6 +80,8 @@ class Scope:
     weights: Weights
     derived: Derived
     positions: torch.Tensor | None = None
+    add_up: AddUp | None = None
+    """How a rank reaches the others, where there are any."""
 
 
 def evaluate(
@@ -153,6 +160,8 @@ def _run(op: Operation, known: Mapping[SSAValue, Any], scope: Scope) -> Sequence
                 return (weight_of(op, op.weight.string_value(), scope),)
             case aten.AtenOp():
                 return call_aten(op, known, scope)
+            case spz.AllReduce():
+                return (_all_reduce(op, known, scope),)
             case spz.SpzOp():
                 operands = [known[operand] for operand in op.operands]
                 return (run_spz(op, operands, lambda name: weight_of(op, name, scope)),)
@@ -182,6 +191,18 @@ def call_aten(
         given["device"] = torch.device("cpu")
     result = function(**given)
     return (result,) if isinstance(result, torch.Tensor) else tuple(result)
+
+
+def _all_reduce(
+    op: spz.AllReduce, known: Mapping[SSAValue, torch.Tensor], scope: Scope
+) -> torch.Tensor:
+    if scope.add_up is None:
+        raise ValueError("no other ranks are given")
+    if op.x is not None:
+        return scope.add_up(known[op.x])
+    assert isinstance(op.result.type, TensorType)
+    shape = [scope.length if n == DYNAMIC_INDEX else n for n in op.result.type.get_shape()]
+    return scope.add_up(torch.zeros(shape))
 
 
 def weight_of(op: Operation, name: str, scope: Scope) -> torch.Tensor:

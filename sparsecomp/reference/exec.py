@@ -17,10 +17,11 @@ from xdsl.ir import SSAValue
 from sparsecomp.dialects import aten, exec
 from sparsecomp.dialects.exec import Mode, Space, row_strides, shape_of
 from sparsecomp.errors import SparsecompError
-from sparsecomp.rounding import round_to
+from sparsecomp.rounding import round_to, rounded_sketch
 
-from .evaluate import Derived, Scope, Weights, find_symbol, torch_dtype
+from .evaluate import AddUp, Derived, Scope, Weights, find_symbol, torch_dtype
 from .kernels import KERNELS
+from .spz import coarse as coarse_rows
 
 FLOAT = 4
 
@@ -30,24 +31,25 @@ class Stored:
 
     def __init__(self, module: ModuleOp, weights: Weights, positions: int):
         self.scope = Scope(1, weights, Derived(positions))
-        self._values: dict[exec.Storage, tuple[torch.Tensor, ...]] = {}
+        self._values: dict[tuple[exec.Storage, bool], tuple[torch.Tensor, ...]] = {}
         self.cache_dtype = torch.bfloat16 if exec.cache_item(module) == 2 else torch.float32
 
-    def get(self, storage: exec.Storage) -> tuple[torch.Tensor, ...]:
-        """The tensors in a storage."""
-        if storage not in self._values:
+    def get(self, storage: exec.Storage, coarse: bool = False) -> tuple[torch.Tensor, ...]:
+        """The tensors in a storage; if asked, what the high planes say of them."""
+        if (storage, coarse) not in self._values:
             names = [symbol.string_value() for symbol in storage.of]
             by_columns = storage.layout.data is exec.Layout.COLUMNS
             neuron_major = storage.layout.data is exec.Layout.NEURON_MAJOR
-            self._values[storage] = tuple(
+            self._values[storage, coarse] = tuple(
                 _stored(
                     self._weight(storage, name),
                     storage,
                     by_columns or (neuron_major and name == names[-1]),
+                    coarse,
                 )
                 for name in names
             )
-        return self._values[storage]
+        return self._values[storage, coarse]
 
     def _weight(self, storage: exec.Storage, name: str) -> torch.Tensor:
         declaration = find_symbol(storage, name)
@@ -56,13 +58,17 @@ class Stored:
         return self.scope.weights(name)
 
 
-def _stored(weight: torch.Tensor, storage: exec.Storage, by_columns: bool) -> torch.Tensor:
+def _stored(
+    weight: torch.Tensor, storage: exec.Storage, by_columns: bool, coarse: bool
+) -> torch.Tensor:
     """What a storage keeps of a weight. Quantised rows are its rows, or its columns."""
     if not storage.quantised:
         return weight.to(torch_dtype(storage.element)).float()
-    if by_columns:
-        return round_to(weight.T, storage.bits).T
-    return round_to(weight, storage.bits)
+    if storage.layout.data is exec.Layout.SKETCH:  # its biases are floats
+        return weight if weight.dim() == 1 else rounded_sketch(weight).values(weight.shape[1])
+    rows = weight.T if by_columns else weight
+    kept = coarse_rows(rows) if coarse else round_to(rows, storage.bits)
+    return kept.T if by_columns else kept
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,10 @@ class Call:
     positions: torch.Tensor
     logits: torch.Tensor
     """1-D"""
+    full_logits: bool
     rings: dict[int, Ring]
     stored: Stored
+    add_up: AddUp | None
 
 
 @dataclass(frozen=True)
@@ -156,8 +164,15 @@ class Worker:
         assert buffer.offset is not None
         start = buffer.offset.value.data // FLOAT
         if buffer.space.data is Space.SHARED:
+            shape = shape_of(buffer.result)
+            if shape[0] == DYNAMIC_INDEX:  # its own rows
+                start += self.rows.start * math.prod(shape[1:])
             return self.call.shared, start
         return self.call.private, worker * self.call.private.shape[1] + start
+
+    def all_rows(self) -> Worker:
+        """A worker that has the rows of all."""
+        return Worker(self.call, self.number, range(len(self.call.tokens)))
 
     def all_parts(self, value: SSAValue) -> torch.Tensor:
         """The partial results of every worker, in a new first dimension."""
@@ -178,12 +193,13 @@ class Worker:
             return work.bounds[0] == self.number
         return work.mode is not Mode.ROWS or len(self.rows) > 0
 
-    def weights(self, op: exec.Kernel, name: str) -> tuple[torch.Tensor, ...]:
+    def weights(self, op: exec.Kernel, name: str, coarse: bool = False) -> tuple[torch.Tensor, ...]:
         """The tensors of the storage that a property names; none when it is absent."""
         symbol = op.properties.get(name)
         if symbol is None:
             return ()
-        return self.call.stored.get(exec.find_storage(op, symbol))  # type: ignore[arg-type]
+        storage = exec.find_storage(op, symbol)  # type: ignore[arg-type]
+        return self.call.stored.get(storage, coarse)
 
     def weight(self, op: exec.Kernel, name: str) -> torch.Tensor | None:
         found = self.weights(op, name)
@@ -194,7 +210,8 @@ class Session:
     """One sequence of a scheduled module: what a session of the native program does.
 
     `capacity` is how many positions it can hold, `positions` what tables are made for. `reverse`
-    runs the last worker first: the results must be the same.
+    runs the last worker first: the results must be the same. `add_up` is how a module that is one
+    rank's reaches the others.
     """
 
     def __init__(
@@ -205,7 +222,9 @@ class Session:
         positions: int,
         capacity: int | None = None,
         reverse: bool = False,
+        add_up: AddUp | None = None,
     ):
+        self.add_up = add_up
         self.programs = {op.sym_name.data: op for op in module.ops if isinstance(op, exec.Program)}
         self.reverse = reverse
         self.stored = Stored(module, weights, positions)
@@ -236,11 +255,13 @@ class Session:
             logits = self._run("prefill", part, pos + start, wanted)
         return logits
 
-    def decode(self, token: int, pos: int) -> torch.Tensor:
-        """Logits (vocab,) after one token at position `pos`."""
-        return self._run("decode", torch.tensor([token]), pos, wanted=True)
+    def decode(self, token: int, pos: int, full_logits: bool = False) -> torch.Tensor:
+        """Logits (vocab,) after one token at position `pos`; `full_logits`: all from the head."""
+        return self._run("decode", torch.tensor([token]), pos, True, full_logits)
 
-    def _run(self, name: str, tokens: torch.Tensor, pos: int, wanted: bool) -> torch.Tensor:
+    def _run(
+        self, name: str, tokens: torch.Tensor, pos: int, wanted: bool, full_logits: bool = False
+    ) -> torch.Tensor:
         program, workers = self.program(name), self.workers
         call = Call(
             workers,
@@ -249,8 +270,10 @@ class Session:
             tokens,
             torch.arange(pos, pos + len(tokens)),
             torch.full((_output_width(program),), math.nan),
+            full_logits,
             self.rings,
             self.stored,
+            self.add_up,
         )
         n = len(tokens)
         by_rows = program.tile.value.data > 1

@@ -9,14 +9,20 @@ from xdsl.ir import SSAValue
 
 from sparsecomp.errors import SparsecompError
 
-from .evaluate import Derived, Scope, Weights, execute
+from .evaluate import AddUp, Derived, Scope, Weights, execute
 from .spz import KVCache
 
 
 class Interpreter:
-    """A module with its weights, for `positions` positions (what derived weights are made for)."""
+    """A module with its weights, for `positions` positions (what derived weights are made for).
 
-    def __init__(self, module: ModuleOp, weights: Weights, positions: int):
+    `add_up` is how a module that is one rank's reaches the others.
+    """
+
+    def __init__(
+        self, module: ModuleOp, weights: Weights, positions: int, add_up: AddUp | None = None
+    ):
+        self.add_up = add_up
         self.module = module
         self.weights = weights
         self.derived = Derived(positions)
@@ -36,7 +42,7 @@ class Interpreter:
         )
         *ops, end = block.ops
         assert isinstance(end, ReturnOp)
-        scope = Scope(_length(bindings), self.weights, self.derived)
+        scope = Scope(_length(bindings), self.weights, self.derived, add_up=self.add_up)
         return tuple(execute(ops, end.operands, bindings, scope))
 
     def _function(self, name: str) -> FuncOp:

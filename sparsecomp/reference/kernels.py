@@ -12,6 +12,7 @@ from xdsl.ir import Operation, SSAValue
 from sparsecomp import nibbles
 from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.dialects.exec import Fold, Mode, shape_of
+from sparsecomp.rounding import round_factors
 
 from .evaluate import Scope, call_aten
 from .spz import ACTS, choose
@@ -83,7 +84,25 @@ def _project(
 ) -> torch.Tensor:
     """What these rows of a matrix give, with their part of a bias of the op."""
     (x, *_), added = op.inputs, w.weight(op, bias)
-    return F.linear(_factor(w, x, matrix), matrix[units], None if added is None else added[units])
+    factor, rows = _factor(w, x, matrix), matrix[units]
+    if isinstance(op, exec.Neurons) and op.coarse is not None:
+        factor = _high(factor)
+    y = F.linear(factor, rows, None if added is None else added[units])
+    if not isinstance(op, exec.Neurons) or op.z is None:
+        return y
+    (correction,) = w.weights(op, "correction")
+    of_part = correction.unflatten(0, (len(matrix), -1))[:, 0 if bias == "gate_bias" else -1]
+    return y + F.linear(_high(_factor(w, op.z, of_part)), of_part[units])
+
+
+def _high(x: torch.Tensor) -> torch.Tensor:
+    """Factors (1, width) of 15 bits rounded to their high 8: what coarse values are made of."""
+    width = x.shape[-1]
+    groups = F.pad(x, (0, -width % nibbles.GROUP)).view(-1, nibbles.GROUP)
+    scales = groups.abs().amax(1, keepdim=True) / nibbles.FACTOR_STEPS
+    codes = (groups / torch.where(scales == 0, 1.0, scales)).round()
+    high = ((codes + 64) / 128).floor()
+    return (128 * high * scales).view(1, -1)[:, :width]
 
 
 def _values(
@@ -111,6 +130,8 @@ def mlp(w: Worker, op: exec.Mlp) -> None:
 def select(w: Worker, op: exec.Select) -> None:
     (scales,) = w.weights(op, "scales") or (None,)
     (chosen,) = choose(op, w.tensor(op.x), scales)
+    if op.or_all is not None and w.call.full_logits:
+        chosen = torch.ones_like(chosen)
     indices = chosen.nonzero().flatten().int()
     slots = w.tensor(op.out)[0].view(torch.int32)
     slots[0] = len(indices)
@@ -143,22 +164,53 @@ def sparse_linear(w: Worker, op: exec.SparseLinear) -> None:
 
 
 def neurons(w: Worker, op: exec.Neurons) -> None:
-    weights = w.weights(op, "weights")
+    weights = w.weights(op, "weights", coarse=op.coarse is not None)
     units = w.units(op, len(weights[0]))
     w.tensor(op.out)[:, units] = _values(w, op, weights[:-1], units)
 
 
+def _share(w: Worker, chosen: torch.Tensor) -> tuple[int, int]:
+    """Where a worker's share of a list begins and ends."""
+    count, workers = len(chosen), w.call.workers
+    return count * w.number // workers, count * (w.number + 1) // workers
+
+
+def sketch(w: Worker, op: exec.Sketch) -> None:
+    rows, bias = w.weights(op, "rows")
+    units, x = w.units(op, len(rows)), w.tensor(op.x)
+    y = F.linear(round_factors(x[:, :-1]), rows[units], bias[units])
+    w.tensor(op.out)[:, units] = y + x[:, -1:]
+
+
+def sparse_head(w: Worker, op: exec.SparseHead) -> None:
+    (weight,), bias = w.weights(op, "weight"), w.weight(op, "bias")
+    chosen, scores, out = listed(w, op.list), w.tensor(op.scores), w.tensor(op.out)
+    first, end = _share(w, chosen)
+    at = [*chosen.tolist(), len(weight)]
+    begin = 0 if w.number == 0 else at[first]
+    stop = len(weight) if w.number + 1 == w.call.workers else at[end]
+    out[:, begin:stop] = scores[:, begin:stop] + op.offset.value.data
+    units = chosen[first:end]
+    added = None if bias is None else bias[units]
+    out[:, units] = F.linear(_factor(w, op.x, weight), weight[units], added)
+
+
 def sparse_mlp(w: Worker, op: exec.SparseMlp) -> None:
-    weights, chosen, workers = w.weights(op, "weights"), listed(w, op.list), w.call.workers
-    count = len(chosen)
-    chosen = chosen[count * w.number // workers : count * (w.number + 1) // workers]
+    weights, chosen = w.weights(op, "weights"), listed(w, op.list)
+    chosen = chosen[slice(*_share(w, chosen))]
     if op.values is None:
         hidden = _values(w, op, weights[:-1], chosen)
     else:
         hidden = w.tensor(op.values)[:, chosen]
         if op.gate_known is not None:
             hidden = hidden * _project(w, op, weights[1], "up_bias", chosen)
-    w.tensor(op.out).copy_(F.linear(hidden, weights[-1][:, chosen]))
+    y = F.linear(hidden, weights[-1][:, chosen])
+    if op.rest is not None and op.coarse is not None:
+        rest = listed(w, op.rest)
+        rest = rest[slice(*_share(w, rest))]
+        down = w.weights(op, "weights", coarse=True)[-1]
+        y = y + F.linear(w.tensor(op.coarse)[:, rest], down[:, rest])
+    w.tensor(op.out).copy_(y)
 
 
 def sum_parts(w: Worker, op: exec.Sum) -> None:
@@ -170,6 +222,14 @@ def sum_parts(w: Worker, op: exec.Sum) -> None:
     if op.residual is not None:
         y = y + w.tensor(op.residual)
     w.tensor(op.out).copy_(y)
+
+
+def all_reduce(w: Worker, op: exec.AllReduce) -> None:
+    everything = w.all_rows()
+    out = everything.tensor(op.out)
+    x = torch.zeros_like(out) if op.x is None else everything.tensor(op.x)
+    assert w.call.add_up is not None, "a rank alone"
+    out.copy_(w.call.add_up(x.view_as(out)))
 
 
 def rope(w: Worker, op: exec.Rope) -> None:
@@ -340,7 +400,10 @@ KERNELS: dict[type[Operation], Callable[[Worker, Any], None]] = {
     exec.Select: select,
     exec.Neurons: neurons,
     exec.SparseMlp: sparse_mlp,
+    exec.Sketch: sketch,
+    exec.SparseHead: sparse_head,
     exec.Sum: sum_parts,
+    exec.AllReduce: all_reduce,
     exec.Rope: rope,
     exec.Append: append,
     exec.Attend: attend,

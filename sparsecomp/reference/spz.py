@@ -12,6 +12,7 @@ from xdsl.dialects.builtin import FloatAttr, IntegerAttr, SymbolRefAttr
 from xdsl.ir import Operation
 
 from sparsecomp.dialects import exec, spz
+from sparsecomp.rounding import rounded
 
 Weight = Callable[[str], torch.Tensor]
 """The value of the weight or derived weight that a symbol names."""
@@ -93,17 +94,34 @@ def run(op: Operation, operands: Sequence[Any], weight: Weight) -> torch.Tensor:
             return out * kept[0][..., None] if kept else out
         case spz.Mlp() | spz.GatedMlp() | spz.SparseMlp():
             # Known values save work and change nothing.
-            x, *kept = operands[:2]
+            x, *kept = _kept(op, operands)
             hidden = neurons(op, x, weight)
             hidden = hidden * kept[0] if kept else hidden
-            return F.linear(hidden, weight(op.down.string_value()), named(op.down_bias))
+            down = weight(op.down.string_value())
+            out = F.linear(hidden, down, named(op.down_bias))
+            if len(kept) == 3:
+                out = out + F.linear(kept[2] * kept[1], coarse(down.T).T)
+            return out
         case spz.Neurons():
-            return neurons(op, operands[0], weight)
+            x, *z = operands
+            if op.coarse is None:
+                return neurons(op, x, weight)
+            factors = named(op.correction)
+            missing = None if factors is None else F.linear(z[0], factors)
+            return neurons(op, x, weight, lambda name: coarse(weight(name)), missing)
         case spz.Predict():
             down, up = weight(op.down.string_value()), weight(op.up.string_value())
             return F.linear(F.linear(operands[0], down), up, named(op.bias))
         case spz.Select():
             return choose(op, operands[0], named(op.scales))
+        case spz.Sketch():
+            x = operands[0]
+            rows, bias = weight(op.rows.string_value()), weight(op.bias.string_value())
+            return F.linear(x[:, :-1], rows, bias) + x[:, -1:]
+        case spz.SparseHead():
+            x, selection, scores = operands
+            logits = F.linear(x, weight(op.weight.string_value()), named(op.bias))
+            return torch.where(selection, logits, scores + _number(op.offset))
         case spz.SparseLinear():
             x, selection = operands
             return _sparse_linear(op, x, selection, weight)
@@ -120,16 +138,29 @@ def run(op: Operation, operands: Sequence[Any], weight: Weight) -> torch.Tensor:
 
 
 def neurons(
-    op: Operation, x: torch.Tensor, weight: Weight, *, gate_only: bool = False
+    op: Operation,
+    x: torch.Tensor,
+    weight: Weight,
+    matrix: Weight | None = None,
+    missing: torch.Tensor | None = None,
+    *,
+    gate_only: bool = False,
 ) -> torch.Tensor:
-    """The values (T, neurons) of an MLP's neurons; without `up`, or if asked, of their gates."""
+    """The values (T, neurons) of an MLP's neurons; without `up`, or if asked, of their gates.
+
+    `matrix` gives what stands for gate and up. `missing` (T, parts neurons) is added to their
+    products: of each neuron that of gate, where there is one, then that of up.
+    """
 
     def project(name: str) -> torch.Tensor | None:
-        matrix, bias = op.properties.get(name), op.properties.get(f"{name}_bias")
-        if not isinstance(matrix, SymbolRefAttr):
+        symbol, bias = op.properties.get(name), op.properties.get(f"{name}_bias")
+        if not isinstance(symbol, SymbolRefAttr):
             return None
         added = weight(bias.string_value()) if isinstance(bias, SymbolRefAttr) else None
-        return F.linear(x, weight(matrix.string_value()), added)
+        product = F.linear(x, (matrix or weight)(symbol.string_value()), added)
+        if missing is None:
+            return product
+        return product + missing.view(*product.shape, -1)[..., 0 if name == "gate" else -1]
 
     act = op.properties["act"]
     assert isinstance(act, spz.ActAttr)
@@ -138,6 +169,17 @@ def neurons(
         assert up is not None
         return ACTS[act.data](up)
     return ACTS[act.data](gate) if up is None else ACTS[act.data](gate) * up
+
+
+def _kept(op: spz.Mlp | spz.GatedMlp | spz.SparseMlp, operands: Sequence[Any]) -> list[Any]:
+    """The input and what the mlp keeps, without what else is known of it."""
+    known = 1 if isinstance(op, spz.SparseMlp) and op.values is not None else 0
+    return [*operands[:2], *operands[2 + known :]]
+
+
+def coarse(weight: torch.Tensor) -> torch.Tensor:
+    """What the high planes of rows (n, width) in 8 bits say of them."""
+    return rounded(weight, 8).coarse().values(weight.shape[1])
 
 
 def choose(
@@ -149,7 +191,8 @@ def choose(
     if scales is not None:
         scores = scores * scales
     if op.threshold is not None:
-        return scores > _number(op.threshold)
+        chosen = scores > _number(op.threshold)
+        return chosen if op.below is None else chosen & (scores <= _number(op.below))
     assert op.group is not None and op.count is not None
     count, group = op.count.value.data, op.group.value.data
     kept = torch.zeros_like(scores, dtype=torch.bool)

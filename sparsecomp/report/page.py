@@ -27,8 +27,12 @@ from .charts import (
     plot,
 )
 
-KINDS = {BlockKind.MLP: "MLP", BlockKind.ATTENTION: "attention"}
-MARKERS = {BlockKind.MLP: Marker.DISC, BlockKind.ATTENTION: Marker.SQUARE}
+KINDS = {BlockKind.MLP: "MLP", BlockKind.ATTENTION: "attention", BlockKind.HEAD: "head"}
+MARKERS = {
+    BlockKind.MLP: Marker.DISC,
+    BlockKind.ATTENTION: Marker.SQUARE,
+    BlockKind.HEAD: Marker.CROSS,
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def _density(rows: Sequence[Row]) -> Plot | None:
     return plot(
         "Share of units a token is expected to choose, by layer",
         _layer_axis(rows),
-        percent_axis("neurons or heads chosen"),
+        percent_axis("units chosen"),
         [one for one in series if one.points],
     )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sparsecomp.runtime.artifact import Artifact
     from sparsecomp.runtime.generation import FinishReason, TextStream, TokenStream
     from sparsecomp.runtime.model import Model, load
+    from sparsecomp.runtime.ranks import Ranks
     from sparsecomp.runtime.sampling import SamplingParams
     from sparsecomp.runtime.session import Session
     from sparsecomp.runtime.stats import BlockStats, Stats, StepTime
@@ -26,6 +27,7 @@ __all__ = [
     "BlockStats",
     "FinishReason",
     "Model",
+    "Ranks",
     "SamplingParams",
     "Session",
     "Stats",
@@ -42,6 +44,7 @@ _HOME = {
     "BlockStats": "stats",
     "FinishReason": "generation",
     "Model": "model",
+    "Ranks": "ranks",
     "SamplingParams": "sampling",
     "Session": "session",
     "Stats": "stats",

@@ -27,10 +27,12 @@ from sparsecomp.runtime.manifest import (
     ABI_VERSION,
     FORMAT_VERSION,
     KV_COUNTER,
+    MAX_SHARDS,
     OWN_COUNTERS,
     TOKENS_COUNTER,
     Block,
     BlockKind,
+    CoarseUnits,
     Dtype,
     Machine,
     Manifest,
@@ -38,8 +40,10 @@ from sparsecomp.runtime.manifest import (
     ModelFacts,
     Part,
     Program,
+    Shard,
     Target,
     encode_manifest,
+    of_rank,
     parse_manifest,
     program_member,
 )
@@ -61,6 +65,7 @@ __all__ = [
     "FORMAT_VERSION",
     "KV_COUNTER",
     "MANIFEST",
+    "MAX_SHARDS",
     "MEMBER_NAMES",
     "OWN_COUNTERS",
     "RECIPE",
@@ -74,6 +79,7 @@ __all__ = [
     "Artifact",
     "Block",
     "BlockKind",
+    "CoarseUnits",
     "Dtype",
     "Entry",
     "Machine",
@@ -82,6 +88,7 @@ __all__ = [
     "ModelFacts",
     "Part",
     "Program",
+    "Shard",
     "Stage",
     "Target",
     "Tensor",
@@ -94,6 +101,7 @@ __all__ = [
     "place_tensors",
     "program_member",
     "seal_comment",
+    "source_member",
 ]
 
 
@@ -105,13 +113,18 @@ class Stage(enum.StrEnum):
     EXEC = "exec"
 
 
-def ir_member(stage: Stage) -> str:
-    """Name of the member with the IR of `stage`."""
-    return f"ir/{stage.value}.mlir"
+def ir_member(stage: Stage, rank: int = 0) -> str:
+    """Name of the member with a rank's IR of `stage`; the ranks have their aten in common."""
+    return f"ir/{stage.value}{of_rank(rank)}.mlir"
+
+
+def source_member(rank: int = 0) -> str:
+    """Name of the member with the source of a rank's program."""
+    return f"native/program{of_rank(rank)}.cpp"
 
 
 MANIFEST = "manifest.json"
-SOURCE = "native/program.cpp"
+SOURCE = source_member()
 WEIGHTS = "weights.safetensors"
 TOKENIZER = "tokenizer/tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer/tokenizer_config.json"
@@ -125,7 +138,9 @@ REQUIRED_MEMBERS = (MANIFEST, *map(ir_member, Stage), SOURCE, WEIGHTS)
 MEMBER_NAMES = frozenset(
     (
         *REQUIRED_MEMBERS,
-        *map(program_member, Target),
+        *(program_member(t, rank) for t in Target for rank in range(MAX_SHARDS)),
+        *(ir_member(s, rank) for s in (Stage.SPZ, Stage.EXEC) for rank in range(MAX_SHARDS)),
+        *map(source_member, range(MAX_SHARDS)),
         *(TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE),
         *(SPARSITY, RECIPE),
     )
@@ -285,8 +300,7 @@ class Artifact:
             if described.get(name) != self._entries[name].size:
                 raise SparsecompError(f"member {name!r} is not the one that the manifest describes")
         programs = {program.member for program in manifest.programs}
-        for target in Target:
-            name = program_member(target)
+        for name in (program_member(t, rank) for t in Target for rank in range(MAX_SHARDS)):
             if (name in programs) != (name in self._entries):
                 raise SparsecompError(f"member {name!r} and the manifest's programs do not agree")
         return manifest

@@ -6,8 +6,8 @@ import enum
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 
-from sparsecomp.runtime.sampling import Sampler, SamplingParams
-from sparsecomp.runtime.session import Session
+from sparsecomp.runtime.sampling import SamplingParams
+from sparsecomp.runtime.session import Logits, Session
 from sparsecomp.runtime.text import StopMatcher, TextDecoder
 
 
@@ -34,6 +34,7 @@ class TokenStream(Iterator[int]):
         prompt: Sequence[int],
         params: SamplingParams,
         eos_token_ids: Collection[int],
+        make_sampler: Callable[[], Callable[[Logits], int]],
     ) -> None:
         self.prompt_tokens = len(prompt)
         self.new_tokens = 0
@@ -45,6 +46,7 @@ class TokenStream(Iterator[int]):
         self._prompt = prompt
         self._params = params
         self._eos = frozenset(() if params.ignore_eos else eos_token_ids)
+        self._make_sampler = make_sampler
         self._steps = self._generate()
 
     def __next__(self) -> int:
@@ -55,7 +57,7 @@ class TokenStream(Iterator[int]):
         self._steps.close()
 
     def _generate(self) -> Generator[int, None, None]:
-        sampler = Sampler(self._params)
+        sampler = self._make_sampler()
         with self._open_session() as session:
             start = time.perf_counter()
             logits = session.prefill(self._prompt)

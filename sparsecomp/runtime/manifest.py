@@ -22,8 +22,8 @@ from sparsecomp.runtime.strict import (
 )
 
 FORMAT = "sparsecomp"
-FORMAT_VERSION = 2
-ABI_VERSION = 2
+FORMAT_VERSION = 3
+ABI_VERSION = 4
 """Version of the C interface between the runtime and a native program (`sc_abi_version`)."""
 
 
@@ -73,7 +73,8 @@ class Member:
 
 @dataclass(frozen=True)
 class Program:
-    """One native program: `cpu_flags` are the names in /proc/cpuinfo that it needs."""
+    """One native program: `cpu_flags` are the names in /proc/cpuinfo that it needs. `rank` is whose
+    shard it runs; 0 where the model is whole."""
 
     target: Target
     machine: Machine
@@ -81,6 +82,7 @@ class Program:
     member: str
     workers: Positive
     abi_version: Positive
+    rank: NonNegative = 0
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,31 @@ class BlockKind(enum.StrEnum):
 
     MLP = "mlp"
     ATTENTION = "attention"
+    HEAD = "head"
+
+
+@dataclass(frozen=True)
+class CoarseUnits:
+    """The neurons of a block that count as their coarse values: their expected share, what of down
+    is read for each, and where the program counts them."""
+
+    density: Share
+    bytes: NonNegative
+    counter: NonNegative
 
 
 @dataclass(frozen=True)
 class Block:
-    """An MLP or an attention of which each decode step reads the chosen units alone.
+    """An MLP, an attention or a head of which each decode step reads the chosen units alone.
 
-    `module` is its path in the model; its units are neurons or heads. `density` is the expected
+    `module` is its path in the model; its units are neurons, heads, or rows of the vocabulary: only
+    the logits of chosen rows are exact, the others approximate. `density` is the expected
     share of units chosen, `active` of those read beyond their first product besides.
     `chosen_bytes` of weights are read for each chosen unit, and `active_bytes` more for each one
     read further; its predictor reads `predictor_bytes` a token.
     `chosen_counter` and `active_counter` are where the program counts the two (None: nothing is
-    read further). Its list lies at `trace` in a trace, in 4-byte slots.
+    read further). Its list lies at `trace` in a trace, in 4-byte slots. `coarse` are neurons that
+    are not chosen and still count, coarsely (None: there are none such).
     """
 
     module: str
@@ -134,6 +149,7 @@ class Block:
     chosen_counter: NonNegative
     active_counter: NonNegative | None
     trace: NonNegative
+    coarse: CoarseUnits | None = None
 
     @property
     def part(self) -> Part:
@@ -149,9 +165,34 @@ OWN_COUNTERS = 2
 """How many counters are no block's."""
 
 
+MAX_SHARDS = 64
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One rank's part of a model that is split: what differs from rank to rank.
+
+    Its program gives `logits` scores, of the tokens from `first_token` on: all of them on every
+    rank where the head is not split. The other fields are a manifest's of the same names.
+    """
+
+    first_token: NonNegative
+    logits: Positive
+    bytes_per_token: Mapping[Part, NonNegative]
+    dense_bytes_per_token: Mapping[Part, NonNegative]
+    fixed_bytes_per_token: Mapping[Part, NonNegative]
+    blocks: tuple[Block, ...]
+    counters: Annotated[int, Range(OWN_COUNTERS, 1 << 20)]
+    trace_slots: Annotated[int, Range(0, 1 << 28)]
+    kv_bytes_per_position: NonNegative
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Everything in manifest.json.
+
+    `shards`: the parts of a model that is split over as many ranks, which run together; empty
+    where it is whole. What is said below of one program is then said of rank 0's.
 
     `bytes_per_token`: bytes of weights that one decode step is expected to read, by part of the
     model; `dense_bytes_per_token`: were every block read whole, without predictors;
@@ -174,12 +215,38 @@ class Manifest:
     trace_slots: Annotated[int, Range(0, 1 << 28)]
     kv_bytes_per_position: NonNegative
     weights_bytes: NonNegative
+    shards: tuple[Shard, ...] = ()
     members: Mapping[str, Member] = dataclasses.field(default_factory=dict)
 
+    @property
+    def ranks(self) -> int:
+        """How many run together."""
+        return max(len(self.shards), 1)
 
-def program_member(target: Target) -> str:
-    """Name of the member that holds the native program for `target`."""
-    return f"native/{target.value}.so"
+    @property
+    def exact_logits(self) -> int:
+        """How many logits of a decode step are exact, the largest: all but for a sketched head."""
+        heads = [block for block in self.blocks if block.kind is BlockKind.HEAD]
+        return min((round(b.density * b.units) for b in heads), default=self.model.vocab_size)
+
+    def of_rank(self, rank: int) -> Manifest:
+        """What is said of one rank: its programs, its bytes, its blocks."""
+        if not self.shards:
+            return self
+        own = dict(vars(self.shards[rank]))
+        del own["first_token"], own["logits"]
+        programs = tuple(program for program in self.programs if program.rank == rank)
+        return dataclasses.replace(self, programs=programs, **own)
+
+
+def program_member(target: Target, rank: int = 0) -> str:
+    """Name of the member that holds the native program of a rank for `target`."""
+    return f"native/{target.value}{of_rank(rank)}.so"
+
+
+def of_rank(rank: int) -> str:
+    """What tells a rank's members from rank 0's, which have the names of a whole model's."""
+    return f".r{rank}" if rank else ""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -215,22 +282,35 @@ def _check(manifest: Manifest) -> None:
                 )
     if not manifest.programs:
         raise SparsecompError("programs: is empty")
-    if len({program.target for program in manifest.programs}) != len(manifest.programs):
+    if len({program.member for program in manifest.programs}) != len(manifest.programs):
         raise SparsecompError("programs: a target is given twice")
     for i, program in enumerate(manifest.programs):
-        if program.member != program_member(program.target):
+        if program.member != program_member(program.target, program.rank):
             raise SparsecompError(
                 f"programs[{i}].member: is {program.member!r}, "
-                f"must be {program_member(program.target)!r}"
+                f"must be {program_member(program.target, program.rank)!r}"
             )
+    if len(manifest.shards) == 1 or len(manifest.shards) > MAX_SHARDS:
+        raise SparsecompError(f"shards: there are {len(manifest.shards)}, at most {MAX_SHARDS} fit")
+    if {program.rank for program in manifest.programs} != set(range(manifest.ranks)):
+        raise SparsecompError(f"programs: not of each of {manifest.ranks} ranks")
+    for i, shard in enumerate(manifest.shards):
+        if shard.first_token + shard.logits > model.vocab_size:
+            raise SparsecompError(f"shards[{i}]: scores tokens beyond the vocabulary")
+    for rank in range(manifest.ranks):
+        _check_blocks(manifest.of_rank(rank))
+    for name, member in manifest.members.items():
+        if not re.fullmatch("[0-9a-f]{64}", member.sha256):
+            raise SparsecompError(f"members.{name}.sha256: is not a SHA-256 in hex")
+
+
+def _check_blocks(manifest: Manifest) -> None:
     for i, block in enumerate(manifest.blocks):
-        for index in (block.chosen_counter, block.active_counter):
+        coarse = None if block.coarse is None else block.coarse.counter
+        for index in (block.chosen_counter, block.active_counter, coarse):
             if index is not None and not OWN_COUNTERS <= index < manifest.counters:
                 raise SparsecompError(
                     f"blocks[{i}]: counter {index} is not one of the program's {manifest.counters}"
                 )
         if block.trace + 1 + block.units > manifest.trace_slots:
             raise SparsecompError(f"blocks[{i}].trace: its list does not fit the trace")
-    for name, member in manifest.members.items():
-        if not re.fullmatch("[0-9a-f]{64}", member.sha256):
-            raise SparsecompError(f"members.{name}.sha256: is not a SHA-256 in hex")

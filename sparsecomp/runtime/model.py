@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -21,8 +21,9 @@ from sparsecomp.runtime import cpu, state
 from sparsecomp.runtime.artifact import Artifact, Manifest, Program
 from sparsecomp.runtime.generation import TextStream, TokenStream
 from sparsecomp.runtime.native import NativeProgram, load_program
-from sparsecomp.runtime.sampling import SamplingParams
-from sparsecomp.runtime.session import Session
+from sparsecomp.runtime.ranks import Ranks
+from sparsecomp.runtime.sampling import Sampler, SamplingParams
+from sparsecomp.runtime.session import Logits, Session
 from sparsecomp.runtime.text import TextDecoder
 
 if TYPE_CHECKING:
@@ -31,16 +32,22 @@ if TYPE_CHECKING:
 Prompt = str | Sequence[int]
 
 
-def load(path: str | os.PathLike[str], *, allow_native: bool = False) -> Model:
+def load(
+    path: str | os.PathLike[str], *, allow_native: bool = False, ranks: Ranks | None = None
+) -> Model:
     """Loads an artifact, with the best of its native programs that this processor runs.
 
     Native code runs only when it was compiled on this machine, or with `allow_native=True`.
+    `ranks` are those that run a model together that was compiled with --shards; each loads its own
+    part (`sparsecomp.distributed` does that).
     Raises SparsecompError when the file is not a sound artifact, has no program for this
-    processor, or its native code is not trusted.
+    processor, its native code is not trusted, or it is split over other than these ranks.
     """
     artifact = Artifact.open(path)
     try:
-        program = cpu.choose_program(artifact.manifest.programs, cpu.this_cpu())
+        _require_ranks(artifact, ranks)
+        rank = 0 if ranks is None else ranks.rank
+        program = cpu.choose_program(artifact.manifest.of_rank(rank).programs, cpu.this_cpu())
         code = artifact.read_bytes(program.member)
         sha256 = hashlib.sha256(code).hexdigest()
         if not allow_native:
@@ -49,12 +56,25 @@ def load(path: str | os.PathLike[str], *, allow_native: bool = False) -> Model:
             native = load_program(code, sha256)
         except SparsecompError as error:
             raise SparsecompError(f"native program {program.member!r}: {error}") from None
-        return Model(artifact, program, native)
+        return Model(artifact, program, native, ranks)
     except BaseException as error:
         artifact.close()
         if isinstance(error, SparsecompError):
             raise SparsecompError(f"{artifact.path}: {error}") from None
         raise
+
+
+def _require_ranks(artifact: Artifact, ranks: Ranks | None) -> None:
+    parts, given = artifact.manifest.ranks, 1 if ranks is None else ranks.size
+    command = f"torchrun --nproc-per-node {parts} -m sparsecomp.distributed {artifact.path} -p ..."
+    if parts == 1 and ranks is not None:
+        raise SparsecompError(
+            "is not split over ranks; run it with sparsecomp run, or compile it with --shards"
+        )
+    if parts > 1 and ranks is None:
+        raise SparsecompError(f"is split over {parts} ranks, which run together: {command}")
+    if parts != given:
+        raise SparsecompError(f"is split over {parts} ranks, {given} started: {command}")
 
 
 def _require_compiled_here(program: Program, sha256: str) -> None:
@@ -76,9 +96,18 @@ class Model:
     One copy of the weights, mapped from the file, serves all sessions and all threads.
     """
 
-    def __init__(self, artifact: Artifact, program: Program, native: NativeProgram) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        program: Program,
+        native: NativeProgram,
+        ranks: Ranks | None = None,
+    ) -> None:
         """Use `load`. Takes over `artifact`."""
         self.artifact = artifact
+        self.ranks = ranks
+        self.manifest: Manifest = artifact.manifest.of_rank(program.rank)
+        """What the artifact says about the model, or about this rank's part of it."""
         self.program = program
         self._program = native
         self._lock = threading.RLock()
@@ -88,9 +117,10 @@ class Model:
             raise SparsecompError("its native program could not start its workers")
 
     @property
-    def manifest(self) -> Manifest:
-        """What the artifact says about the model."""
-        return self.artifact.manifest
+    def logits_size(self) -> int:
+        """How many tokens a session scores: all of the vocabulary, or a rank's part of it."""
+        shards = self.manifest.shards
+        return shards[self.program.rank].logits if shards else self.manifest.model.vocab_size
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -263,8 +293,17 @@ class Model:
         model = self.manifest.model
         capacity = min(model.context, len(prompt) + params.max_new_tokens)
         return TokenStream(
-            functools.partial(self.session, capacity), prompt, params, model.eos_token_ids
+            functools.partial(self.session, capacity),
+            prompt,
+            params,
+            model.eos_token_ids,
+            functools.partial(self._sampler, params),
         )
+
+    def _sampler(self, params: SamplingParams) -> Callable[[Logits], int]:
+        if self.ranks is None:
+            return Sampler(params)
+        return self.ranks.sampler(params, self.manifest.shards)
 
 
 def _parameters(params: SamplingParams | None, overrides: dict[str, Any]) -> SamplingParams:

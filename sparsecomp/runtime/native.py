@@ -24,6 +24,33 @@ from sparsecomp.runtime.manifest import ABI_VERSION
 _INT32_POINTER = ctypes.POINTER(ctypes.c_int32)
 _INT64_POINTER = ctypes.POINTER(ctypes.c_int64)
 _FLOAT_POINTER = ctypes.POINTER(ctypes.c_float)
+_EXCHANGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, _FLOAT_POINTER, ctypes.c_int64)
+
+
+class Exchange:
+    """Has a session's steps replace vectors by their sums over all ranks, through `add_up`.
+
+    What that raises cannot pass through native code: the step runs to its end without adding up,
+    and `check` raises it then. Must live as long as the session.
+    """
+
+    def __init__(self, add_up: Callable[[npt.NDArray[np.float32]], None]) -> None:
+        self._add_up = add_up
+        self._raised: BaseException | None = None
+        self.function = _EXCHANGE(self._call)
+
+    def check(self) -> None:
+        """Raises what went wrong since the last time."""
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
+
+    def _call(self, context: int | None, data: Any, count: int) -> None:
+        if self._raised is None:
+            try:
+                self._add_up(np.ctypeslib.as_array(data, (count,)))
+            except BaseException as error:
+                self._raised = error
 
 
 class NativeProgram:
@@ -45,12 +72,17 @@ class NativeProgram:
         self._prefill = _bind(
             library, "sc_prefill", int32, pointer, _INT32_POINTER, int64, int64, _FLOAT_POINTER
         )
-        self._decode = _bind(library, "sc_decode", int32, pointer, int32, int64, _FLOAT_POINTER)
+        self._decode = _bind(
+            library, "sc_decode", int32, pointer, int32, int64, _FLOAT_POINTER, int32
+        )
         self._counters = _bind(
             library, "sc_session_counters", int32, pointer, _INT64_POINTER, int64
         )
         self._trace = _bind(library, "sc_session_trace", int32, pointer, _INT32_POINTER, int64)
         self._profile = _bind(library, "sc_session_profile", int32, pointer, _INT64_POINTER, int64)
+        self._exchange = _bind(
+            library, "sc_session_exchange", None, pointer, ctypes.c_void_p, pointer
+        )
         self._steps = _bind(library, "sc_steps", ctypes.c_char_p)
 
     def open_model(self, weights_address: int) -> int | None:
@@ -71,6 +103,10 @@ class NativeProgram:
         """Frees a session."""
         self._session_close(session)
 
+    def exchange(self, session: int, exchange: Exchange) -> None:
+        """Has the session's steps add up over ranks; `exchange` must outlive it."""
+        self._exchange(session, exchange.function, None)
+
     def prefill(
         self,
         session: int,
@@ -90,10 +126,16 @@ class NativeProgram:
         )
 
     def decode(
-        self, session: int, token: int, position: int, logits: npt.NDArray[np.float32]
+        self,
+        session: int,
+        token: int,
+        position: int,
+        logits: npt.NDArray[np.float32],
+        full_logits: bool,
     ) -> None:
-        """Processes one token; fills `logits` (vocab,)."""
-        _succeed(self._decode(session, token, position, logits.ctypes.data_as(_FLOAT_POINTER)))
+        """Processes one token; fills `logits` (vocab,), all exactly if `full_logits`."""
+        pointer = logits.ctypes.data_as(_FLOAT_POINTER)
+        _succeed(self._decode(session, token, position, pointer, full_logits))
 
     def counters(self, session: int, out: npt.NDArray[np.int64]) -> None:
         """Fills `out` (counters,) with what the session counted while decoding.

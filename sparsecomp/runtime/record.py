@@ -24,7 +24,7 @@ from sparsecomp.runtime.strict import (
     decode,
     parse_json_object,
 )
-from sparsecomp.sparsity import Cutoff, LowRank
+from sparsecomp.sparsity import Choice
 
 RECORD_VERSION = 1
 
@@ -63,7 +63,7 @@ class OptionRecord:
     choice is exact. `bytes_per_token` is what the block then reads, its predictor included.
     """
 
-    choice: LowRank | Cutoff
+    choice: Choice
     cost: float
     recall: Share | None
     precision: Share | None
@@ -74,15 +74,15 @@ class OptionRecord:
 class BlockRecord:
     """A block of the model and what was chosen for it; without a choice it stays dense.
 
-    `density` is the share of its `units` (neurons, heads) that a token is expected to choose.
-    The bytes are those of its weights, sparse ones with the predictor. `cost` is the choice's, in
-    nats a token.
+    `density` is the share of its `units` (neurons, heads, rows of the vocabulary) that a token is
+    expected to choose. Recall of a head is that of its 50 largest logits. The bytes are those of
+    its weights, sparse ones with the predictor. `cost` is the choice's, in nats a token.
     """
 
     module: str
     kind: BlockKind
     units: Positive
-    choice: LowRank | Cutoff | None
+    choice: Choice | None
     density: Share
     recall: Share | None
     precision: Share | None

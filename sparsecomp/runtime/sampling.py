@@ -25,6 +25,13 @@ class SamplingParams:
     stop: texts that end the generation; they are not part of its text.
     ignore_eos: go on after an end-of-sequence token.
 
+    Where the model's head is sketched (`manifest.exact_logits` below the vocabulary), what is
+    likely is exact: greedy, and the probabilities of the likeliest tokens relative to each other,
+    among them all that a top_k of 50 leaves (at the recall that was calibrated). Tokens beyond the
+    candidates have approximate logits, so the sum that absolute probabilities and top_p are
+    relative to is approximate, and so are log probabilities; `Session.decode(full_logits=True)`
+    gives them exactly. A prompt's own logits are always exact.
+
     Raises SparsecompError for a value out of its range.
     """
 
@@ -68,13 +75,17 @@ class Sampler:
                                   f"{logits[best]}")  # fmt: skip
         if self._params.temperature == 0:
             return best
-        tokens, probabilities = candidates(logits, self._params)
-        cumulative = np.cumsum(probabilities)
-        drawn = self._random.random() * cumulative[-1]
-        index = int(np.searchsorted(cumulative, drawn, side="right"))
-        # Rounding may draw the very end: take the last token with any probability.
-        last = int(np.searchsorted(cumulative, cumulative[-1], side="left"))
-        return int(tokens[min(index, last)])
+        tokens, weights = candidates(logits, self._params)
+        return int(tokens[draw(weights, self._random.random())])
+
+
+def draw(weights: npt.NDArray[np.float64], share: float) -> int:
+    """The index at which a share (0 to below 1) of the sum of the weights is passed."""
+    cumulative = np.cumsum(weights)
+    index = int(np.searchsorted(cumulative, share * cumulative[-1], side="right"))
+    # Rounding may draw the very end: take the last one with any weight.
+    last = int(np.searchsorted(cumulative, cumulative[-1], side="left"))
+    return min(index, last)
 
 
 def candidates(
@@ -89,7 +100,7 @@ def candidates(
         scores = (logits.astype(np.float64) - float(logits.max())) / params.temperature
     tokens = np.arange(len(scores))
     if 0 < params.top_k < len(scores):
-        tokens = _largest(scores, params.top_k)
+        tokens = largest(scores, params.top_k)
     weights = np.exp(scores[tokens])
     if params.top_p < 1:
         kept = _nucleus(weights, params.top_p)
@@ -97,7 +108,7 @@ def candidates(
     return tokens, weights
 
 
-def _largest(values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:
+def largest(values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:
     """Indices of the `count` largest values, ascending; of equal values the first ones."""
     smallest = np.partition(values, len(values) - count)[len(values) - count]
     above = np.flatnonzero(values > smallest)
@@ -111,8 +122,8 @@ def _nucleus(weights: npt.NDArray[np.float64], top_p: float) -> npt.NDArray[np.i
     count = min(256, len(weights))
     while True:
         # Sorting a whole vocabulary costs as much as a decode step; few tokens are enough.
-        largest = _largest(weights, count)
-        ordered = largest[np.argsort(-weights[largest], kind="stable")]
+        best = largest(weights, count)
+        ordered = best[np.argsort(-weights[best], kind="stable")]
         reached = int(np.searchsorted(np.cumsum(weights[ordered]), goal, side="left"))
         if reached < count or count == len(weights):
             return ordered[: reached + 1]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime.native import Exchange
 from sparsecomp.runtime.stats import Stats, StepTime, make_stats
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Session:
         self._ticks: npt.NDArray[np.int64] | None = None
         self._lock = threading.RLock()
         self._handle: int | None = model._open_session(capacity)
+        self._exchange: Exchange | None = None
+        if model.ranks is not None:
+            self._exchange = Exchange(model.ranks.add_up)
+            model._program.exchange(self._handle, self._exchange)
         self._counted_before = np.zeros(model.manifest.counters, np.int64)
 
     @property
@@ -52,7 +57,8 @@ class Session:
         return self._position
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
-        """Processes tokens in order; returns the logits after the last one, float32 (vocab,).
+        """Processes tokens in order; returns the logits after the last one, float32 (vocab,), or
+        of one rank those of its part of the vocabulary.
 
         Raises SparsecompError when `tokens` is empty, holds an id that the model does not have,
         or is longer than the room that is left.
@@ -61,19 +67,25 @@ class Session:
         with self._lock:
             handle = self._opened()
             self._require_room(len(ids))
-            logits = np.empty(self._model.manifest.model.vocab_size, np.float32)
+            logits = np.empty(self._model.logits_size, np.float32)
             for start in range(0, len(ids), _PREFILL_CHUNK):
                 chunk = ids[start : start + _PREFILL_CHUNK]
                 last = start + len(chunk) == len(ids)
+                # Ranks do all in step, even what nobody asked for.
+                wanted = last or self._exchange is not None
                 self._model._program.prefill(
-                    handle, chunk, self._position, logits if last else None
+                    handle, chunk, self._position, logits if wanted else None
                 )
+                self._check_exchange()
                 self._advance(len(chunk))
                 self._prefilled += len(chunk)
             return logits
 
-    def decode(self, token: int) -> Logits:
-        """Processes one token; returns the logits after it, float32 (vocab,).
+    def decode(self, token: int, *, full_logits: bool = False) -> Logits:
+        """Processes one token; returns the logits after it, float32, as `prefill`.
+
+        Where the model's head is sketched, the `manifest.exact_logits` largest are exact and the
+        others approximate; with `full_logits` all are exact, by reading all of the head.
 
         Raises SparsecompError for an id that the model does not have, or without room.
         """
@@ -81,8 +93,9 @@ class Session:
         with self._lock:
             handle = self._opened()
             self._require_room(1)
-            logits = np.empty(self._model.manifest.model.vocab_size, np.float32)
-            self._model._program.decode(handle, int(checked), self._position, logits)
+            logits = np.empty(self._model.logits_size, np.float32)
+            self._model._program.decode(handle, int(checked), self._position, logits, full_logits)
+            self._check_exchange()
             self._advance(1)
             return logits
 
@@ -191,6 +204,10 @@ class Session:
         if self._handle is None:
             raise SparsecompError("the session is closed")
         return self._handle
+
+    def _check_exchange(self) -> None:
+        if self._exchange is not None:
+            self._exchange.check()
 
     def _counters(self) -> npt.NDArray[np.int64]:
         counted = np.zeros(self._model.manifest.counters, np.int64)

@@ -10,15 +10,17 @@ from sparsecomp.runtime.manifest import KV_COUNTER, TOKENS_COUNTER, BlockKind, M
 
 @dataclass(frozen=True)
 class BlockStats:
-    """A sparse block: the share of its units chosen, and of those read beyond their first product.
+    """A sparse block: the share of its units chosen, of those read beyond their first product, and
+    of those that count as coarse values.
 
-    Both are means over the decoded tokens, 0 to 1.
+    All are means over the decoded tokens, 0 to 1.
     """
 
     module: str
     kind: BlockKind
     density: float
     active: float
+    coarse: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,13 @@ def make_stats(manifest: Manifest, counters: Sequence[int], prefilled: int) -> S
     for block in manifest.blocks:
         chosen = counters[block.chosen_counter]
         active = chosen if block.active_counter is None else counters[block.active_counter]
+        coarse = 0 if block.coarse is None else counters[block.coarse.counter]
         read = chosen * block.chosen_bytes + active * block.active_bytes
+        if block.coarse is not None:
+            read += coarse * block.coarse.bytes
         weights[block.part] = weights.get(block.part, 0) + read
         if decoded:
             units = block.units * decoded
-            blocks.append(BlockStats(block.module, block.kind, chosen / units, active / units))
+            shares = (count / units for count in (chosen, active, coarse))
+            blocks.append(BlockStats(block.module, block.kind, *shares))
     return Stats(decoded, prefilled, weights, counters[KV_COUNTER], tuple(blocks))

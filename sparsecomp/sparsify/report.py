@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from sparsecomp.calibrate.calibration import Calibration, CalibrationModel
 from sparsecomp.evaluate import Estimate
 from sparsecomp.passes.allocate_sparsity import Point, allocate
-from sparsecomp.passes.blocks import MlpBlock, weight_shapes
+from sparsecomp.passes.blocks import AttentionBlock, Block, HeadBlock, MlpBlock, weight_shapes
 from sparsecomp.passes.cost import BlockCost
 from sparsecomp.recipe import Recipe, dump_recipe
 from sparsecomp.runtime.manifest import BlockKind
@@ -31,6 +31,12 @@ from .result import Attempt, Sparsified
 CURVE_POINTS = 24
 CURVE_SPAN = 256.0
 """The curve goes from the largest spend to this part of it."""
+
+KINDS: dict[type[Block], BlockKind] = {
+    MlpBlock: BlockKind.MLP,
+    AttentionBlock: BlockKind.ATTENTION,
+    HeadBlock: BlockKind.HEAD,
+}
 
 Options = Mapping[str, tuple[Option, ...]]
 
@@ -114,7 +120,7 @@ class Reporter:
         notes = () if dense_because is None else (f"the program is dense: {dense_because}",)
         return Sparsified(
             plan,
-            self.calibration.tensors,
+            self.calibration,
             dump_recipe(recipe),
             encode_record(record),
             notes,
@@ -122,10 +128,9 @@ class Reporter:
 
     def _block(self, name: str, chosen: Option | None, options: Sequence[Option]) -> BlockRecord:
         cost = self.costs[name]
-        is_mlp = isinstance(self.calibration.blocks[name], MlpBlock)
         return BlockRecord(
             module=name,
-            kind=BlockKind.MLP if is_mlp else BlockKind.ATTENTION,
+            kind=KINDS[type(self.calibration.blocks[name])],
             units=cost.units,
             choice=None if chosen is None else chosen.choice,
             density=1.0 if chosen is None else chosen.choice.density,

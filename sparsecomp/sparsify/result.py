@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
+from sparsecomp.calibrate.made import Made
 from sparsecomp.evaluate import Estimate
-from sparsecomp.passes.insert_predictors import predictor_names
-from sparsecomp.sparsity import Choice, LowRank, Plan
+from sparsecomp.passes.insert_predictors import correction_names, predictor_names
+from sparsecomp.passes.sparsify_head import sketch_names
+from sparsecomp.sparsity import Choice, LowRank, Nested, Plan, Sketch
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,32 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sparsified:
-    """What was found: a plan for the passes, its predictors, and what to tell about it.
+    """What was found: a plan for the passes, the weights made for it, and what to tell about it.
 
-    `predictors` gives (down, up, bias) by module and rank. `recipe` (YAML) and `record` (JSON) go
-    into the artifact, `notes` are lines for the user.
+    `recipe` (YAML) and `record` (JSON) go into the artifact, `notes` are lines for the user.
     """
 
     plan: Plan
-    predictors: Callable[[str, int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+    made: Made
     recipe: str = ""
     record: bytes = b""
     notes: tuple[str, ...] = ()
 
     def weights(self, choices: Mapping[str, Choice | None]) -> dict[str, torch.Tensor]:
-        """The predictors' weights by name, float32, for what the blocks became."""
+        """The weights that were made, by name, float32, for what the blocks became."""
         found: dict[str, torch.Tensor] = {}
         for module, choice in choices.items():
             if isinstance(choice, LowRank):
-                tensors = self.predictors(module, choice.rank)
+                made = self.made.predictor(module, choice.rank)
+                tensors = (made.down, made.up, made.bias)
                 found |= zip(predictor_names(module), tensors, strict=True)
+            elif isinstance(choice, Nested) and choice.rank:
+                pair = self.made.correction(module, choice.rank)
+                found |= zip(correction_names(module), pair, strict=True)
+            elif isinstance(choice, Sketch):
+                sketch = self.made.sketch(module)
+                parts = (sketch.axes, sketch.axes_bias, sketch.rows, sketch.bias)
+                found |= zip(sketch_names(module), parts, strict=True)
         return found
 
 

@@ -108,6 +108,7 @@ def test_blocks(relu: Model) -> None:
         (f"{layer}.0", 48),
         (f"{layer}.1.self_attn", 4),
         (f"{layer}.1", 48),
+        ("lm_head", 64),
     ]
     mlp, attention = found[3], found[2]
     assert [source(found, mlp, ahead).module for ahead in (0, 1, 2)] == [

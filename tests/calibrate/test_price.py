@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ from torch.nn import functional as F
 
 from sparsecomp.calibrate.low_rank import Predictor
 from sparsecomp.calibrate.price import Candidate, PowerLaw, Resumable, SparseOutput, price
+from sparsecomp.calibrate.sketch import HeadSketch, sketched
 from sparsecomp.dialects import spz
 from sparsecomp.observer import SilentObserver
 from sparsecomp.passes.base import PassContext, function
-from sparsecomp.passes.blocks import blocks
+from sparsecomp.passes.blocks import HeadBlock, blocks
 from sparsecomp.passes.insert_predictors import InsertPredictors, predictor_names
 from sparsecomp.reference.evaluate import evaluate
 from sparsecomp.reference.interpreter import Interpreter
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank
+from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested, Sketch
 
 RANK = 3
 
@@ -32,6 +34,25 @@ def predictor(inputs: int, units: int, seed: int = 0) -> Predictor:
         torch.randn(units, RANK, generator=random),
         torch.zeros(units),
     )
+
+
+@dataclass(frozen=True)
+class Given:
+    """The weights that the choices of a test need."""
+
+    of_units: Predictor | None = None
+    of_head: HeadSketch | None = None
+
+    def predictor(self, module: str, rank: int) -> Predictor:
+        assert self.of_units is not None
+        return self.of_units
+
+    def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        raise AssertionError("nothing here is corrected")
+
+    def sketch(self, module: str) -> HeadSketch:
+        assert self.of_head is not None
+        return self.of_head
 
 
 def log_p(model: Model, module: object, window: np.ndarray, given: Predictor | None, name: str):  # type: ignore[no-untyped-def]
@@ -67,10 +88,13 @@ def masked(model: Model, name: str, choice: Choice, given: Predictor | None) -> 
 def choices(model: Model) -> Iterator[tuple[str, Choice]]:
     gated = any(isinstance(op, spz.GatedMlp) for op in function(model.module, "forward").walk())
     for block in blocks(function(model.module, "forward"))[2:]:
+        if isinstance(block.op, spz.LmHead):
+            continue
         yield block.module, LowRank(rank=RANK, density=0.5, active=0.5, threshold=0.1)
         yield block.module, LowRank(rank=RANK, density=0.5, active=0.5, lookahead=1)
         if not isinstance(block.op, spz.Attention):
             yield block.module, Cutoff(of=Exact.NEURON, threshold=0.01, density=0.5)
+            yield block.module, Nested(threshold=0.02, floor=0.01, density=0.5, coarse=0.25)
             if gated:
                 yield block.module, Cutoff(of=Exact.GATE, threshold=0.01, density=0.5)
 
@@ -89,13 +113,42 @@ def test_the_price_is_what_the_pass_does(kind: str, request: pytest.FixtureReque
             resumable,
             windows(),
             {name: [Candidate(choice)]},
-            lambda module, rank, given=given: given,  # type: ignore[misc]
+            Given(given),
             SilentObserver(),
         )
         (option,) = options[name]
         expected = masked(model, name, choice, given if isinstance(choice, LowRank) else None)
         assert expected > 0
         assert option.cost == pytest.approx(expected, rel=1e-3, abs=1e-9), (name, choice)
+
+
+def test_the_price_of_a_sketched_head(relu: Model) -> None:
+    resumable = Resumable(relu.module, relu.weights, POSITIONS)
+    (head,) = (block for block in resumable.blocks if isinstance(block, HeadBlock))
+    weight = relu.weights(head.op.weight.string_value())
+    runs = [resumable.run(window) for window in windows()]
+    sketch = HeadSketch.of(weight, None, torch.cat([run.values[head.input] for run in runs]))
+    counts = (2, 8, head.units)
+    given = [Sketch(count=n, density=n / head.units, offset=0.01) for n in counts]
+    found = price(
+        resumable,
+        windows(),
+        {head.module: [Candidate(choice) for choice in given]},
+        Given(of_head=sketch),
+        SilentObserver(),
+    )
+    few, some, everything = found[head.module]
+    assert everything.cost == 0
+    for option in (few, some):
+        expected = 0.0
+        for run in runs:
+            x = run.values[head.input]
+            logits = F.linear(x, weight)
+            log_q = F.log_softmax(sketched(option.choice, logits, sketch.scores(x)), 1)
+            expected += float(F.kl_div(log_q, run.log_p, reduction="sum", log_target=True))
+        expected /= sum(map(len, windows()))
+        assert expected > 0
+        assert option.cost == pytest.approx(expected, rel=1e-3, abs=1e-8)
 
 
 def test_going_on_with_the_dense_output_changes_nothing(relu: Model) -> None:
@@ -111,7 +164,7 @@ def test_exact_zeros_cost_nothing(relu: Model) -> None:
     run = resumable.run(windows()[0])
     block = next(b for b in resumable.blocks if isinstance(b.op, spz.Mlp))
     zeros = Cutoff(of=Exact.NEURON, threshold=0.0, density=0.5)
-    output = SparseOutput(resumable, run, block).of(zeros, None)
+    output = SparseOutput(resumable, run, block, Given()).of(zeros, None)
     torch.testing.assert_close(output, run.values[block.op.results[0]])
 
 

@@ -53,7 +53,13 @@ class FakeCompiler:
         return Report("func.func @decode", [("first", 0.25)])
 
     def optimise(
-        self, text: str, passes: list[str], recipe: object = None, dtype: object = None
+        self,
+        text: str,
+        passes: list[str],
+        recipe: object = None,
+        dtype: object = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> str:
         if "unknown" in passes:
             raise SparsecompError("no pass is called unknown")

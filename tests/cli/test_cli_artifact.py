@@ -18,7 +18,7 @@ from sparsecomp.runtime import state
 PROGRAM = r"""
 #include <cstdint>
 extern "C" {
-int32_t sc_abi_version(void) { return 2; }
+int32_t sc_abi_version(void) { return 4; }
 void* sc_model_open(const void* weights) { return const_cast<void*>(weights); }
 void sc_model_close(void*) {}
 void* sc_session_open(void* model, int64_t) { return model; }
@@ -30,11 +30,12 @@ int32_t sc_prefill(void*, const int32_t* tokens, int64_t n, int64_t, float* logi
     if (logits) recite(tokens[n - 1], logits);
     return 0;
 }
-int32_t sc_decode(void*, int32_t token, int64_t, float* logits) {
+int32_t sc_decode(void*, int32_t token, int64_t, float* logits, int32_t) {
     recite(token, logits);
     return 0;
 }
 int32_t sc_session_counters(void*, int64_t*, int64_t) { return 0; }
+void sc_session_exchange(void*, void*, void*) {}
 int32_t sc_session_trace(void*, int32_t*, int64_t) { return 0; }
 int32_t sc_session_profile(void*, int64_t*, int64_t) { return 0; }
 const char* sc_steps(void) { return ""; }

@@ -20,11 +20,15 @@ exec.program @decode attributes {tile = 1 : i64, workers = 2 : i64, shared = 409
   exec.attend %2 from 0 : i64 into %3 {scale = 5.000000e-01 : f64, window = 8 : i64, chunk = 16 : i64, softcap = 3.000000e+01 : f64, slopes = @scale.floats, sinks = @scale.floats, work = #exec.work<context>} : memref<1x2x4xf32>, memref<1x2x6xf32>
   exec.combine %3 into %2 {sinks = @scale.floats, work = #exec.work<each>} : memref<1x2x6xf32>, memref<1x2x4xf32>
   exec.mlp %0, @mlp.neurons into %0 {gate_bias = @scale.floats, up_bias = @scale.floats, gated, act = #spz<act silu>, work = #exec.work<split, [0, 8, 16]>} : memref<1x8xf32>, memref<1x8xf32>
-  exec.select %0 into %0 {threshold = 0.000000e+00 : f64, magnitude, scales = @scale.floats, density = 5.000000e-01 : f64, part = #exec<part mlp>, work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
+  exec.select %0 into %0 {threshold = 0.000000e+00 : f64, magnitude, scales = @scale.floats, or_all, density = 5.000000e-01 : f64, part = #exec<part mlp>, work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
   exec.neurons %0, @mlp.neurons into %0 {gate_bias = @scale.floats, gated, gate_only, act = #spz<act silu>, work = #exec.work<split, [0, 8, 16]>} : memref<1x8xf32>, memref<1x8xf32>
   exec.sparse_mlp %0, @mlp.neurons of %0 : memref<1x8xf32> knowing %0 : memref<1x8xf32> into %0 {gated, gate_known, act = #spz<act silu>, density = 5.000000e-01 : f64, active = 2.500000e-01 : f64, work = #exec.work<list>} : memref<1x8xf32>, memref<1x8xf32>
   exec.sparse_linear %0, @table.rows of %0 : memref<1x8xf32> into %0 {side = #spz<side inputs>, blocks = 4 : i64, density = 5.000000e-01 : f64, part = #exec<part attention>, work = #exec.work<split, [0, 2, 4]>} : memref<1x8xf32>, memref<1x8xf32>
+  exec.sketch %0, @table.rows into %0 {work = #exec.work<split, [0, 8, 16]>} : memref<1x8xf32>, memref<1x8xf32>
+  exec.sparse_head %0, @table.rows of %0 : memref<1x8xf32> else %0 : memref<1x8xf32> into %0 {bias = @scale.floats, offset = 1.250000e-01 : f64, density = 5.000000e-01 : f64, work = #exec.work<list>} : memref<1x8xf32>, memref<1x8xf32>
   exec.sum %0 into %0 {bias = @scale.floats, work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
+  exec.all_reduce %0 : memref<1x8xf32> into %0 {work = #exec.work<one, [0]>} : memref<1x8xf32>
+  exec.all_reduce into %0 : memref<1x8xf32>
   %4 = exec.constant @scale.floats : memref<8xf32>
   exec.map(%0, %4) into %0 : memref<1x8xf32>, memref<8xf32> into memref<1x8xf32> attributes {work = #exec.work<each>} {
   ^bb0(%5: tensor<f32>, %6: tensor<f32>):

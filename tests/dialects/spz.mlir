@@ -30,11 +30,15 @@ func.func @sparse(%x: tensor<1x8xf32>, %q: tensor<1x4x2xf32>, %k: tensor<1x2x2xf
   %5 = spz.sparse_mlp %2, %4 knowing %3 : tensor<1x16xf32> {up = @up, down = @down, act = #spz<act relu>, density = 2.500000e-01 : f64, active = 1.000000e-01 : f64} : tensor<1x8xf32>, tensor<1x16xi1> -> tensor<1x8xf32>
   %6 = spz.predict %5, @h.down, @h.up, @h.bias {lookahead = 0 : i64} : tensor<1x8xf32> -> tensor<1x4xf32>
   %7 = spz.select %6 {threshold = -5.000000e-01 : f64, density = 5.000000e-01 : f64, active = 5.000000e-01 : f64} : tensor<1x4xf32> -> tensor<1x4xi1>
+  %sketched = spz.sketch %5, @q, @b : tensor<1x8xf32> -> tensor<1x4xf32>
+  %logits = spz.sparse_head %5, %7, %sketched, @o, @b {offset = 1.250000e-01 : f64, density = 5.000000e-01 : f64} : tensor<1x8xf32>, tensor<1x4xi1>, tensor<1x4xf32> -> tensor<1x4xf32>
   %8 = spz.sparse_linear %5, %7, @q {side = #spz<side outputs>, density = 5.000000e-01 : f64} : tensor<1x8xf32>, tensor<1x4xi1> -> tensor<1x8xf32>
   %9 = spz.cached_attention %q, %k, %k, %positions, %cache keeping %7 : tensor<1x4xi1> {sparsity = #spz.sparsity<low_rank, rank = 2, density = 0.5, active = 0.5, threshold = -0.5, count = 0, group = 0, lookahead = 0>, slot = 0 : i64, scale = 5.000000e-01 : f64} : tensor<1x4x2xf32>, tensor<1x2x2xf32>, tensor<1x2x2xf32>, tensor<1xi64> -> tensor<1x4x2xf32>
   %10 = aten.reshape(%9, shape = [1, 8]) : (tensor<1x4x2xf32>) -> tensor<1x8xf32>
   %11 = spz.sparse_linear %10, %7, @o, @b {side = #spz<side inputs>, density = 5.000000e-01 : f64} : tensor<1x8xf32>, tensor<1x4xi1> -> tensor<1x8xf32>
-  func.return %11 : tensor<1x8xf32>
+  %12 = spz.all_reduce %11 : tensor<1x8xf32> {module = "o"} -> tensor<1x8xf32>
+  %13 = spz.all_reduce -> tensor<1x8xf32>
+  func.return %12 : tensor<1x8xf32>
 }
 func.func @cached(%q: tensor<1x4x2xf32>, %k: tensor<1x2x2xf32>, %v: tensor<1x2x3xf32>, %positions: tensor<1xi64>, %cache: !spz.kv_cache) -> tensor<1x4x3xf32> {
   %0 = spz.cached_attention %q, %k, %v, %positions, %cache {slot = 1 : i64, scale = 5.000000e-01 : f64, window = 8 : i64, chunk = 16 : i64, softcap = 3.000000e+01 : f64, slopes = @slopes, sinks = @sinks} : tensor<1x4x2xf32>, tensor<1x2x2xf32>, tensor<1x2x3xf32>, tensor<1xi64> -> tensor<1x4x3xf32>

@@ -17,6 +17,7 @@ from sparsecomp.options import CompileOptions, SparsityOptions
 from sparsecomp.recipe import parse_recipe
 from sparsecomp.runtime.manifest import BlockKind, Part
 from sparsecomp.runtime.record import Record, parse_record
+from sparsecomp.runtime.sampling import Sampler, SamplingParams, candidates
 from sparsecomp.sparsify import search
 from sparsecomp.sparsity import Cutoff, Exact
 
@@ -24,6 +25,8 @@ DATA = Path(__file__).parents[1] / "data"
 MODEL = DATA / "tiny-relu"
 HELD_OUT = DATA / "held-out.txt"
 BUDGET = 0.02
+SKETCH = "{kind: sketch, count: 256, density: 0.125, offset: 0.1}"
+DRAWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ def test_the_weights_read_are_counted(sparse: Compiled) -> None:
             stats = session.stats()
     read = {part: size / stats.decoded for part, size in stats.weight_bytes.items()}
     dense_mlp = manifest.dense_bytes_per_token[Part.MLP]
-    assert dense_mlp >= 2.5 * (read[Part.MLP] + read[Part.PREDICTORS])
+    blocks = [block for block in manifest.blocks if block.kind is not BlockKind.HEAD]
+    predictors = sum(block.predictor_bytes for block in blocks)
+    assert dense_mlp >= 2.5 * (read[Part.MLP] + predictors)
     expected = manifest.bytes_per_token[Part.MLP]
     assert read[Part.MLP] == pytest.approx(expected, rel=0.25)
     for block, counted in zip(manifest.blocks, stats.blocks, strict=True):
@@ -134,10 +139,11 @@ def test_a_recipe_repeats_the_compile(sparse: Compiled, room: Path) -> None:
 def test_a_fixed_density(room: Path) -> None:
     fixed = compiled(room / "fixed.spz", density=0.2, calibration_dir=room / "calibration")
     recipe = parse_recipe(fixed.recipe)
-    mlps = [choice for name, choice in recipe.blocks.items() if "attn" not in name]
+    others = ("attn", "lm_head")
+    mlps = [c for name, c in recipe.blocks.items() if not any(o in name for o in others)]
     assert len(mlps) == 4
     assert all(c is not None and c.density == pytest.approx(0.2, abs=0.02) for c in mlps)
-    assert all(c is None for name, c in recipe.blocks.items() if "attn" in name)
+    assert sum(c is None for c in recipe.blocks.values()) == len(recipe.blocks) - 4
 
 
 def test_density_1_is_the_dense_program(room: Path, dense: Path) -> None:
@@ -198,9 +204,44 @@ def test_text_that_cannot_be_used(content: str | bytes, problem: str, room: Path
     assert not list(room.glob("*never*"))
 
 
+def test_a_sketched_head_samples_as_the_whole_one_does(room: Path) -> None:
+    """Pearson's chi-square of 20,000 draws against the probabilities of full logits."""
+    file = room / "sketch.yaml"
+    file.write_text(f"recipe: 1\nblocks:\n  lm_head: {SKETCH}\n")
+    sketched = compiled(room / "sketched.spz", recipe=file, calibration_dir=room / "calibration")
+    params = SamplingParams(temperature=0.8, top_k=40, seed=1)
+    with rt.load(sketched.artifact) as model, model.session() as session:
+        assert model.manifest.exact_logits == 256
+        ids = model.encode(HELD_OUT.read_text(encoding="utf-8"))[:120]
+        session.prefill(ids[:19])
+        for position, token in enumerate(ids[19:], start=19):
+            logits = session.decode(token)
+            if position % 25:
+                continue
+            session.rewind(position)
+            full = session.decode(token, full_logits=True)
+            assert (logits != full).sum() > 1000
+            tokens, weights = candidates(full, params)
+            expected = DRAWS * weights / weights.sum()
+            sampler = Sampler(params)
+            drawn = np.bincount([sampler(logits) for _ in range(DRAWS)], minlength=len(full))
+            assert drawn[tokens].sum() == DRAWS
+            common = expected >= 5
+            counts = [*drawn[tokens][common], drawn[tokens][~common].sum()]
+            means = [*expected[common], max(expected[~common].sum(), 1e-9)]
+            statistic = sum((n - m) ** 2 / m for n, m in zip(counts, means, strict=True))
+            freedom = len(counts) - 1
+            # Beyond this quantile lies a thousandth (Wilson and Hilferty's approximation).
+            spread = 2 / (9 * freedom)
+            assert statistic < freedom * (1 - spread + 3.09 * spread**0.5) ** 3
+
+
 @pytest.mark.parametrize(
     ("block", "problem"),
     [
+        (f"model.decoder.layers.0: {SKETCH}", "a sketch is of the head"),
+        ("lm_head: {kind: low_rank, rank: 8, density: 1, active: 1}", "sketch would work"),
+        ("lm_head: {kind: cutoff, of: neuron, threshold: 1, density: 1}", "sketch would work"),
         ("model.decoder.layers.9: {kind: dense}", "no MLP or attention of this name"),
         (
             "model.decoder.layers.0: {kind: cutoff, of: gate, threshold: 1, density: 0.5}",
@@ -209,7 +250,7 @@ def test_text_that_cannot_be_used(content: str | bytes, problem: str, room: Path
         (
             "model.decoder.layers.0.self_attn: {kind: cutoff, of: neuron, threshold: 1, "
             "density: 0.5}",
-            "a cutoff skips neurons",
+            "cutoff skips neurons; attention needs low_rank",
         ),
     ],
 )

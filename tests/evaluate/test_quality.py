@@ -111,9 +111,9 @@ def test_each_token_but_the_first_is_decoded(model: rt.Model) -> None:
                     calls.append(("prefill", ids))
                     return session.prefill(ids)
 
-                def decode(self, token: int) -> Logits:
+                def decode(self, token: int, *, full_logits: bool) -> Logits:
                     calls.append(("decode", token))
-                    return session.decode(token)
+                    return session.decode(token, full_logits=full_logits)
 
             return Recorded()
 

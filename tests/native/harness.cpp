@@ -9,6 +9,8 @@
 #include "reduce.h"
 #include "rope.h"
 #include "select.h"
+#include "sketch.h"
+#include "sparse_head.h"
 #include "sparse_linear.h"
 
 using namespace sc;
@@ -159,10 +161,32 @@ MLP(int8, relu, true, 70, 33)
 MLP(int8, silu, true, 65, 100)
 MLP(int4, relu, false, 100, 65)
 
+// By the high planes alone, corrected by rows of RANK where there is a z.
+#define COARSE(A, GATED, K, D, RANK)                                                              \
+    EXPORT mlp_coarse_##A##_##K(float* y, const float* x, const float* z, const void* w,          \
+                                const void* rows, int64_t count, const float* gb,                 \
+                                const float* ub, int64_t n0, int64_t n1) {                        \
+        const auto all = neurons<int8, GATED, K, D>(w, count);                                    \
+        const auto correction = matrix<int4, RANK>(rows, (GATED ? 2 : 1) * count);                \
+        if (z)                                                                                    \
+            mlp_coarse<int8, Act::A, GATED, K, D>(y, x, all, gb, ub,                              \
+                                                  Correction<RANK>{z, correction}, n0, n1);       \
+        else                                                                                      \
+            mlp_coarse<int8, Act::A, GATED, K, D>(y, x, all, gb, ub, Uncorrected{}, n0, n1);      \
+    }                                                                                             \
+    EXPORT add_coarse_##A##_##K(float* out, const void* w, int64_t count, const int32_t* list,    \
+                                const float* values, int64_t first, int64_t end) {                \
+        add_coarse<int8, GATED, K, D>(out, neurons<int8, GATED, K, D>(w, count), list, values,    \
+                                      first, end);                                                \
+    }
+COARSE(relu, true, 70, 33, 31)
+COARSE(silu, true, 65, 100, 64)
+COARSE(relu, false, 100, 65, 70)
+
 #define SELECT(MAGNITUDE, N, G, K)                                                         \
     EXPORT select_above_##MAGNITUDE##_##N(int32_t* list, const float* x, const float* scales, \
-                                          float threshold) {                               \
-        select_above<MAGNITUDE, N>(list, x, scales, threshold);                            \
+                                          float threshold, float below) {                  \
+        select_above<MAGNITUDE, N>(list, x, scales, threshold, below);                     \
     }                                                                                      \
     EXPORT select_best_##MAGNITUDE##_##N(int32_t* list, const float* x,                    \
                                          const float* scales) {                            \
@@ -172,6 +196,25 @@ SELECT(false, 9, 9, 9)
 SELECT(false, 77, 32, 7)
 SELECT(true, 77, 77, 30)
 SELECT(true, 64, 8, 0)
+SELECT(false, 3001, 3001, 100)  // sought in two steps
+
+#define SKETCH(N, K)                                                                      \
+    EXPORT sketch_##N##_##K(float* y, const float* x, const char* sketch, int64_t n0,     \
+                            int64_t n1) {                                                 \
+        sketch_rows<N, K>(y, x, sketch, n0, n1);                                          \
+    }
+SKETCH(40, 24)
+SKETCH(48, 64)
+SKETCH(37, 352)
+
+#define HEAD(T, N, K)                                                                     \
+    EXPORT head_listed_##T##_##K(float* y, const float* x, const void* w, const float* b, \
+                                 const float* scores, float offset, const int32_t* list,  \
+                                 int worker, int workers) {                               \
+        head_listed<T, N, K>(y, x, matrix<T, K>(w, N), b, scores, offset, list, worker, workers); \
+    }
+HEAD(f32, 40, 7)
+HEAD(int8, 40, 100)
 
 #define ATTENTION(T, H, KVH, D, DV)                                                               \
     EXPORT append_##T##_##H(T* kc, T* vc, const float* k, const float* v, int64_t pos,            \

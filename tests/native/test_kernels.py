@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sparsecomp.passes.schedule_workers import NEURONS_PER_BLOCK, ROWS_AT_ONCE, even_bounds
+from sparsecomp.rounding import round_factors, rounded_sketch, sketch_lots
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "sparsecomp" / "codegen" / "native"
@@ -145,9 +147,9 @@ def planes(t: str, values: Array) -> tuple[Array, Array, Array]:
     return coarse, low.reshape(n, -1), exact
 
 
-def sheets(first: list[Array], second: list[Array]) -> Array:
+def sheets(*parts_of: list[Array]) -> Array:
     """Rows of parts side by side, sheet after sheet, each padded to 64; then what is no number."""
-    flat = [np.concatenate(parts, axis=1).ravel() for parts in (first, second) if parts]
+    flat = [np.concatenate(parts, axis=1).ravel() for parts in parts_of if parts]
     padded = [np.pad(part, (0, -part.size % 64)) for part in flat]
     return np.concatenate([*padded, np.full(256, 0xFF, np.uint8)])
 
@@ -519,8 +521,7 @@ def packed_neurons(t: str, parts: list[Array]) -> tuple[Array, list[Array]]:
     """(gate,) up and down packed by neuron, and what each of them means."""
     if t in QUANTIZED:
         high, low, exact = map(list, zip(*(planes(t, p) for p in parts), strict=True))
-        rest = [*low[:-1], high[-1], low[-1]] if t == "int8" else [high[-1]]
-        return sheets(high[:-1], rest), exact
+        return sheets(high[:-1], high[-1:], low if t == "int8" else []), exact
     align = 64 // STORE[t](np.zeros(1)).itemsize
     padded = [np.pad(p, ((0, 0), (0, -p.shape[1] % align))) for p in parts]
     return STORE[t](np.concatenate(padded, axis=1)), [wide(STORE[t](p)) for p in parts]
@@ -694,6 +695,66 @@ def test_a_list_longer_than_one_chunk(lib: ctypes.CDLL) -> None:
     assert read[0] == np.count_nonzero(mlp.neurons(wide(x))[indices])
 
 
+COARSE = [("relu", True, 70, 33, 31), ("silu", True, 65, 100, 64), ("relu", False, 100, 65, 70)]
+
+
+def high_meaning(planes: Array, k: int) -> Array:
+    """What high planes (rows, bytes) say of rows of k."""
+    blocks = -(-k // 64)
+    nibbles = planes[:, : 32 * blocks].reshape(len(planes), blocks, 32)
+    codes = np.stack([nibbles & 15, nibbles >> 4], 2).reshape(len(planes), -1)
+    rest = np.ascontiguousarray(planes[:, 32 * blocks :]).view(np.uint16)
+    values = np.repeat(wide(rest[:, :-2]), 32, axis=1) * (16.0 * codes - 120.5)
+    values[np.arange(len(planes)), rest[:, -2]] += wide(rest[:, -1])
+    return values[:, :k]
+
+
+def high_part(x: Array) -> Array:
+    """The 8 high bits of activations as pack_input rounds them to 15."""
+    groups = np.pad(x, (0, -len(x) % 32)).reshape(-1, 32)
+    scale = (np.abs(groups).max(1, keepdims=True) / np.float32(127 * 128)).astype(np.float32)
+    codes = np.rint(groups / np.where(scale == 0, 1, scale))
+    return (wide(scale) * 128 * ((codes + 64) // 128)).ravel()[: len(x)]
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+@pytest.mark.parametrize(("act", "gated", "k", "d", "rank"), COARSE)
+def test_neurons_by_their_high_planes(
+    lib: ctypes.CDLL, act: str, gated: bool, k: int, d: int, rank: int, corrected: bool
+) -> None:
+    n, parts = N_LISTED, 2 if gated else 1
+    sizes = [k] * parts + [d]
+    given = [planes("int8", RNG.standard_normal((n, size)) / math.sqrt(size)) for size in sizes]
+    high, low, _ = map(list, zip(*given, strict=True))
+    packed = sheets(high[:-1], high[-1:], low)
+    *rows, down = (high_meaning(p, size) for p, size in zip(high, sizes, strict=True))
+    factors = weights("int4", 0.2 * RNG.standard_normal((parts * n, rank)) / math.sqrt(rank))
+    biases = [f32(RNG.standard_normal(n)) for _ in range(parts)]
+    x, z = f32(RNG.standard_normal(k)), f32(RNG.standard_normal(rank))
+    packed_x, packed_z = decode_input(lib, "int8", x)[0], decode_input(lib, "int4", z)[0]
+
+    missing = factors.exact @ high_part(z) if corrected else np.zeros(parts * n)
+    sums = [
+        row @ high_part(x) + wide(bias) + missing[i::parts]
+        for i, (row, bias) in enumerate(zip(rows, biases, strict=True))
+    ]
+    want = ACTS[act](sums[0]) * (sums[1] if gated else 1)
+    y, out = Output(n), Output(d)
+    gate_b, up_b = (biases[0] if gated else None), biases[-1]
+    for n0, n1 in [(0, 16), (16, 16), (16, n)]:
+        call(getattr(lib, f"mlp_coarse_{act}_{k}"), y.data, packed_x,
+             packed_z if corrected else None, packed, factors.stored, n, gate_b, up_b, n0,
+             n1)  # fmt: skip
+    assert_close(y.array, want, 1e-5 * (np.abs(want) + 5))
+
+    listed = np.array([0, 3, 4, 9, 17, 21, n - 1], np.int32)
+    out.data[:] = 1.0
+    call(getattr(lib, f"add_coarse_{act}_{k}"), out.data, packed, n, listed, y.data, 1, 7)
+    chosen = listed[1:]
+    added = 1 + y.array[chosen] @ down[chosen]
+    assert_close(out.array, added, 1e-5 * (np.abs(y.array[chosen]) @ np.abs(down[chosen]) + 1))
+
+
 # Selection
 
 SELECTS = [(False, 9, 9, 9), (False, 77, 32, 7), (True, 77, 77, 30), (True, 64, 8, 0)]
@@ -731,8 +792,9 @@ def test_select(
     scores = scored(x, scales, magnitude)
 
     threshold = float(data.draw(st.sampled_from([0.0, 1.0, -8.0, np.inf])))
-    want = np.flatnonzero(scores > threshold).tolist()
-    assert selected(lib, "above", x, scales, magnitude, threshold) == want
+    below = data.draw(st.sampled_from([0.5, 2.0, np.inf]))
+    want = np.flatnonzero((scores > threshold) & (scores <= below)).tolist()
+    assert selected(lib, "above", x, scales, magnitude, threshold, below) == want
 
     best: list[int] = []
     for first in range(0, n, group):
@@ -745,9 +807,63 @@ def test_what_is_no_number_is_selected_like_any_other(lib: ctypes.CDLL) -> None:
     """The list stays a list: as many as asked for, each one once."""
     x = np.full(77, np.nan, np.float32)
     x[5], x[50] = -np.nan, 1.0
-    assert selected(lib, "above", x, None, False, 0.0) == [50]
+    assert selected(lib, "above", x, None, False, 0.0, np.inf) == [50]
     best = selected(lib, "best", x, None, False)
     assert len(best) == 21 and best == sorted(set(best)) and set(best) <= set(range(77))
+
+
+@pytest.mark.parametrize("levels", [5, 1000])
+def test_the_best_of_many(lib: ctypes.CDLL, levels: int) -> None:
+    x = f32(RNG.integers(-levels, levels, 3001) / levels)  # some, or most, equal others
+    best = sorted(np.argsort(-x, kind="stable")[:100].tolist())
+    assert selected(lib, "best", x, None, False) == best
+    everything = np.full(3001, -np.inf, np.float32)
+    assert selected(lib, "best", everything, None, False) == list(range(100))
+
+
+# The head
+
+
+@pytest.mark.parametrize(("n", "k"), [(40, 24), (48, 64), (37, 352)])
+def test_sketch(lib: ctypes.CDLL, n: int, k: int) -> None:
+    rows = rounded_sketch(torch.from_numpy(f32(RNG.standard_normal((n, k)))))
+    bias, x = f32(RNG.standard_normal(n)), f32(RNG.standard_normal(k + 1))
+    lots = sketch_lots(rows, torch.from_numpy(bias)).numpy()
+    y = Output(n)
+    for n0, n1 in [(0, 16), (16, 16), (16, n)]:
+        call(getattr(lib, f"sketch_{n}_{k}"), y.data, x, lots, n0, n1)
+    factors = wide(round_factors(torch.from_numpy(x[None, :-1].copy())).numpy()[0])
+    weights = wide(rows.values(k).numpy())
+    size = np.abs(weights) @ np.abs(factors) + np.abs(bias) + abs(x[-1])
+    assert_close(y.array, weights @ factors + bias + x[-1], 16 * EPS * (8 + size))
+
+
+@pytest.mark.parametrize(("t", "k"), [("f32", 7), ("int8", 100)])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_listed_head(lib: ctypes.CDLL, t: str, k: int, workers: int, data: st.DataObject) -> None:
+    """Listed rows are what linear_rows gives, the others their scores plus the offset; workers
+    share the row in any order, and each writes its own part alone."""
+    n = 40
+    w = weights(t, RNG.standard_normal((n, k)))
+    b, scores = f32(RNG.standard_normal(n)), f32(RNG.standard_normal(n))
+    x, _ = decode_input(lib, t, f32(RNG.standard_normal(k)))
+    exact = Output(n)
+    call(getattr(lib, f"linear_rows_{t}_{k}"), exact.data, x, w.stored, w.rows, b, 0, n)
+    rows = sorted(data.draw(st.sets(st.integers(0, n - 1))))
+    table = np.array([len(rows), *rows], np.int32)
+    parts = []
+    for worker in range(workers):
+        y = Output(n)
+        kernel = getattr(lib, f"head_listed_{t}_{k}")
+        call(kernel, y.data, x, w.stored, b, scores, 0.5, table, worker, workers)
+        parts.append(y.data.copy())
+    written = np.stack(parts) != SENTINEL
+    assert (written.sum(0) == 1).all()
+    want = scores + np.float32(0.5)
+    want[rows] = exact.array[rows]
+    assert (np.stack(parts).T[written.T] == want).all()
 
 
 # Attention

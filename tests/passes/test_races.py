@@ -16,7 +16,7 @@ from sparsecomp.errors import SparsecompError
 from sparsecomp.opt import parse
 from sparsecomp.passes.base import PassContext
 from sparsecomp.passes.forms import programs
-from sparsecomp.passes.plan_memory import Life, PlanMemory, place
+from sparsecomp.passes.plan_memory import Life, PlanMemory, lives, place
 from sparsecomp.passes.races import race
 
 # Parts %c are summed by all workers; %f is shared, so %g must wait for it.
@@ -86,6 +86,38 @@ def test_a_missing_barrier(program: int, barrier: int, racing: str) -> None:
     barriers = [op for op in changed.body.block.ops if isinstance(op, exec.Barrier)]
     barriers[barrier].detach()
     found = race(changed)
+    assert found is not None and found.name == racing
+
+
+RANKS = """
+exec.storage @table.rows {layout = #exec<layout rows>, element = f32, shape = array<i64: 16, 16>, of = [@table]}
+exec.program @prefill attributes {tile = 64 : i64, workers = 2 : i64} {
+  %x = exec.buffer {space = #exec<space shared>} : memref<?x16xf32>
+  exec.embed @table.rows into %x {index = #exec<index tokens>, work = #exec.work<rows>} : memref<?x16xf32>
+  exec.barrier
+  %sum = exec.buffer {space = #exec<space shared>} : memref<?x16xf32>
+  exec.all_reduce %x : memref<?x16xf32> into %sum {work = #exec.work<one, [0]>} : memref<?x16xf32>
+  exec.barrier
+  %y = exec.buffer {space = #exec<space private>} : memref<?x16xf32>
+  exec.norm %sum into %y {kind = #exec<norm_kind rms>, eps = 1.0 : f64, work = #exec.work<rows>} : memref<?x16xf32>, memref<?x16xf32>
+}
+exec.program @decode attributes {tile = 1 : i64, workers = 2 : i64} {
+  %x = exec.buffer {space = #exec<space private>} : memref<1x16xf32>
+  exec.embed @table.rows into %x {index = #exec<index tokens>, work = #exec.work<each>} : memref<1x16xf32>
+}
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize(("barrier", "racing"), [(0, "exec.all_reduce"), (1, "exec.norm")])
+def test_sums_over_ranks_wait_for_all_rows_and_are_waited_for(barrier: int, racing: str) -> None:
+    module = parse(RANKS)
+    PlanMemory().apply(module, CONTEXT)
+    prefill, _ = programs(module)
+    assert race(prefill) is None
+    assert [life.size for life in lives(prefill)] == [2 * 64 * 64, 2 * 64 * 64, 64 * 64]
+    barriers = [op for op in prefill.body.block.ops if isinstance(op, exec.Barrier)]
+    barriers[barrier].detach()
+    found = race(prefill)
     assert found is not None and found.name == racing
 
 

@@ -242,10 +242,10 @@ def test_forged_bytes_never_crash_the_reader(path: Path, data: st.DataObject) ->
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.update(format_version=3), "format_version: is 3, this runtime reads up to 2"),
+        (lambda d: d.update(format_version=4), "format_version: is 4, this runtime reads up to 3"),
         (
             lambda d: d.update(format_version=1),
-            "format_version: is 1, this runtime reads 2; compile",
+            "format_version: is 1, this runtime reads 3; compile",
         ),
         (lambda d: d["blocks"][0].update(density=1), "blocks[0].density: is int, must be float"),
         (lambda d: d["blocks"][0].update(density=1.5), "blocks[0].density: is 1.5, must be 0 to 1"),

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #ifndef ABI
-#define ABI 2
+#define ABI 4
 #endif
 
 namespace {
@@ -59,7 +59,7 @@ int32_t sc_prefill(void* handle, const int32_t* tokens, int64_t n, int64_t pos, 
   return 0;
 }
 #ifndef WITHOUT_DECODE
-int32_t sc_decode(void* handle, int32_t token, int64_t pos, float* logits) {
+int32_t sc_decode(void* handle, int32_t token, int64_t pos, float* logits, int32_t) {
   auto session = static_cast<Session*>(handle);
   int32_t units = 0, list[9];
   for (int32_t bit = 0; bit < 8; ++bit)
@@ -79,6 +79,8 @@ int32_t sc_session_counters(void* handle, int64_t* out, int64_t size) {
   std::memcpy(out, static_cast<Session*>(handle)->counters, 4 * sizeof *out);
   return 0;
 }
+void sc_session_exchange(void*, void*, void*) {}
+
 int32_t sc_session_trace(void* handle, int32_t* room, int64_t size) {
   static_cast<Session*>(handle)->trace = room;
   return room && size != 9;

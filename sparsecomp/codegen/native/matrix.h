@@ -72,8 +72,8 @@ struct Neurons {
     const T* down(int64_t n) const { return start + n * STRIDE + DOWN; }
 };
 
-// Two sheets, the second on the line after the first. Of a neuron the first holds the high planes
-// of [gate (gated only) | up], the second the rest: [low planes of gate | up | high, low of down].
+// Three sheets, each from a line on. Of a neuron the first holds the high planes of [gate (gated
+// only) | up], the second that of down, the third the low planes of [gate | up | down].
 template <class T, bool GATED, int K, int D>
 struct Neurons<T, GATED, K, D, true> {
     using In = Planes<K>;
@@ -81,25 +81,29 @@ struct Neurons<T, GATED, K, D, true> {
     static constexpr int64_t FINE = T::LOW ? In::FINE : 0;
     static constexpr int INPUTS = GATED ? 2 : 1;
     static constexpr int64_t FIRST = INPUTS * In::COARSE;
-    static constexpr int64_t SECOND = INPUTS * FINE + Out::COARSE + (T::LOW ? Out::FINE : 0);
-    const uint8_t *first, *second;
-    QuantizedRow<T, K> gate(int64_t n) const { return {first + n * FIRST, second + n * SECOND}; }
+    static constexpr int64_t SECOND = Out::COARSE;
+    static constexpr int64_t THIRD = INPUTS * FINE + (T::LOW ? Out::FINE : 0);
+    const uint8_t *first, *second, *third;
+    QuantizedRow<T, K> gate(int64_t n) const { return {first + n * FIRST, third + n * THIRD}; }
     QuantizedRow<T, K> up(int64_t n) const {
         constexpr int BEFORE = INPUTS - 1;
-        return {first + n * FIRST + BEFORE * In::COARSE, second + n * SECOND + BEFORE * FINE};
+        return {first + n * FIRST + BEFORE * In::COARSE, third + n * THIRD + BEFORE * FINE};
     }
     QuantizedRow<T, D> down(int64_t n) const {
-        const uint8_t* high = second + n * SECOND + INPUTS * FINE;
-        return {high, high + Out::COARSE};
+        return {second + n * SECOND, third + n * THIRD + INPUTS * FINE};
     }
+    // The high planes alone: the same block in 4 bits.
+    Neurons<int4, GATED, K, D> coarse() const { return {first, second, third}; }
 };
 
 // A block of `count` neurons.
 template <class T, bool GATED, int K, int D>
 SC_INLINE Neurons<T, GATED, K, D> neurons(const void* bytes, int64_t count) {
     if constexpr (is_quantized<T>) {
+        using Sheets = Neurons<T, GATED, K, D>;
         auto* first = static_cast<const uint8_t*>(bytes);
-        return {first, first + round_up(count * Neurons<T, GATED, K, D>::FIRST, 64)};
+        auto* second = first + round_up(count * Sheets::FIRST, 64);
+        return {first, second, second + round_up(count * Sheets::SECOND, 64)};
     } else {
         return {static_cast<const T*>(bytes)};
     }

@@ -2,6 +2,8 @@
 //   mlp_neurons<T, A, GATED, K, D>            decode: one x, neurons n0..n1
 //   mlp_listed<T, A, GATED, KNOWN, K, D>      decode: one x, the neurons that a list names
 //   mlp_values<T, A, GATED, GATE_ONLY, K, D>  decode: the values of neurons n0..n1, down unread
+//   mlp_coarse<T, A, GATED, K, D>             decode: the same by the high planes alone
+//   add_coarse<T, GATED, K, D>                decode: adds listed neurons by the high plane of down
 //   mlp_tile<T, A, GATED, K, D>               prefill: m rows of X, neurons n0..n1
 // a_n = act(gate_n . x + gate_b[n]) * (up_n . x + up_b[n]), or act(up_n . x + up_b[n]);
 // out = sum of a_n down_n. Biases are float[N] or null; the caller adds the bias of down.
@@ -172,6 +174,61 @@ inline void mlp_values(float* __restrict y, const float* __restrict x, Neurons<T
     int64_t n = n0, whole = n0 + (n1 - n0) / NEURON_BLOCK * NEURON_BLOCK;
     for (; n < whole; n += NEURON_BLOCK) values(n, Lanes<NEURON_BLOCK>{});
     for (; n < n1; ++n) values(n, Lanes<1>{});
+}
+
+// What the high planes leave out of the products of neuron n, by a low-rank product: nothing, or
+// z . the rows of n in a matrix that has one for each part (gate if gated, up).
+struct Uncorrected {
+    SC_INLINE vf operator()(int64_t) const { return vf{}; }
+};
+template <int RANK>
+struct Correction {
+    const float* z;  // packed
+    Matrix<int4, RANK> rows;
+    SC_INLINE vf operator()(int64_t row) const {
+        return dot_coarse<RANK>(z, rows.row(row), rows.ahead(row));
+    }
+};
+
+// y[n0..n1) = a_n by the high planes of gate and up, with what is known of the rest.
+template <class T, Act A, bool GATED, int K, int D, class Rest>
+inline void mlp_coarse(float* __restrict y, const float* __restrict x, Neurons<T, GATED, K, D> all,
+                       const float* __restrict gate_b, const float* __restrict up_b, Rest rest,
+                       int64_t n0, int64_t n1) {
+    constexpr int PARTS = GATED ? 2 : 1;
+    constexpr int64_t AHEAD = neurons_ahead(decltype(all)::FIRST);
+    const auto w = all.coarse();
+    auto values = [&](int64_t first, auto count) {
+        vf gate[NEURON_BLOCK]{}, up[NEURON_BLOCK]{};
+        for (int r = 0; r < count; ++r) {
+            const int64_t n = first + r, later = n + AHEAD;
+            if constexpr (GATED)
+                gate[r] = dot_coarse<K>(x, w.gate(n), w.gate(later)) + rest(PARTS * n);
+            up[r] = dot_coarse<K>(x, w.up(n), w.up(later)) + rest(PARTS * n + PARTS - 1);
+        }
+        auto sums = [&](const vf (&of)[NEURON_BLOCK], const float* bias) {
+            vf sum{};
+            store_quad(reinterpret_cast<float*>(&sum), hsum4(of[0], of[1], of[2], of[3]));
+            return bias ? sum + load(bias + first, count) : sum;
+        };
+        vf a = activate<A>(GATED ? sums(gate, gate_b) : sums(up, up_b));
+        if constexpr (GATED) a *= sums(up, up_b);
+        store(y + first, a, count);
+    };
+    int64_t n = n0, whole = n0 + (n1 - n0) / NEURON_BLOCK * NEURON_BLOCK;
+    for (; n < whole; n += NEURON_BLOCK) values(n, Lanes<NEURON_BLOCK>{});
+    for (; n < n1; ++n) values(n, Lanes<1>{});
+}
+
+// out[D] += values[n] times the high plane of down, for the neurons n in list[first..end).
+template <class T, bool GATED, int K, int D>
+inline void add_coarse(float* __restrict out, Neurons<T, GATED, K, D> w,
+                       const int32_t* __restrict list, const float* __restrict values,
+                       int64_t first, int64_t end) {
+    list += first;
+    add_listed<int4, Act::identity, GATED, Known::value, K, D>(
+        out, nullptr, w.coarse(), nullptr, nullptr, list, end - first,
+        [&](int64_t i) { return values[list[i]]; });
 }
 
 // Y[m][D] += a[m][lda] . row(0..k).

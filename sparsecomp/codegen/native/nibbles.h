@@ -74,6 +74,22 @@ SC_INLINE vi dot4(vb u, const int8_t* high, const int8_t* low, const int32_t* st
 #endif
 }
 
+// What stands for l where there is no low plane: its mean.
+constexpr float MEAN_LOW = 7.5f;
+
+// The sums of four neighbours of u x, or of (u - 128) x where that is what there is: to them comes
+// COARSE_OFFSET x, for 16 h + MEAN_LOW - 128 of u = 16 h.
+#if defined(__AVX512VNNI__)
+constexpr float COARSE_OFFSET = MEAN_LOW - 128;
+SC_INLINE vi dot4_coarse(vb u, const int8_t* x) {
+    return bits_as<vi>(
+        _mm512_dpbusd_epi32(__m512i{}, bits_as<__m512i>(u), load_bytes<__m512i>(x)));
+}
+#else
+constexpr float COARSE_OFFSET = MEAN_LOW;
+SC_INLINE vi dot4_coarse(vb u, const int8_t* x) { return dot4(u, x); }
+#endif
+
 #if defined(__AVX512F__)
 SC_INLINE vi permute_fours(vi x, vi from) {
     return bits_as<vi>(_mm512_maskz_permutexvar_epi32(0xffff, bits_as<__m512i>(from),
@@ -90,9 +106,6 @@ SC_INLINE vi place_bytes(vi x, vi from) {
     return bits_as<vi>(_mm256_shuffle_epi8(bits_as<__m256i>(x), bits_as<__m256i>(from)));
 }
 #endif
-
-// What stands for l where there is no low plane: its mean.
-constexpr float MEAN_LOW = 7.5f;
 
 // Weights become floats times this: their integers lie in the highest byte of 32 bits.
 constexpr float UNIT = 1 << 24;

@@ -38,6 +38,8 @@ class Epoch {
                     if (value() != seen) return;
                     cpu_relax();
                 }
+                // Whoever is waited for may be queued behind this very thread.
+                std::this_thread::yield();
             } while (std::chrono::steady_clock::now() < give_up);
         }
         sleepers_.fetch_add(1);

@@ -52,6 +52,7 @@ struct PackedInput {
     int32_t start[P::BLOCKS * BLOCK / 4];  // for dot4
     float scales[P::GROUPS];
     float rest[P::GROUPS];  // the product of each group with MEAN_LOW
+    float coarse[P::GROUPS];  // what dot_coarse adds to 128 scale times the sums of `high`
 };
 
 // x[K] to packed, room for K floats rounded up to blocks: what dot_row of int8 and int4 reads.
@@ -79,6 +80,9 @@ inline void pack_input(float* __restrict packed, const float* __restrict x) {
             to.low[g * GROUP + i] = static_cast<int8_t>(q - 128 * high);
         }
         const float total = hsum(sum);
+        int32_t highs = 0;
+        for (int i = 0; i < GROUP; ++i) highs += to.high[g * GROUP + i];
+        to.coarse[g] = COARSE_OFFSET * 128 * scale * static_cast<float>(highs);
         to.scales[g] = total == total ? scale : total;  // a NaN stays one
         to.rest[g] = MEAN_LOW * scale * total;
     };
@@ -145,6 +149,34 @@ SC_INLINE vf dot_row(const float* __restrict x, const QuantizedRow<T, K>& row,
     vf sum = acc[0] + acc[1];
     const float q = static_cast<float>(128 * in.high[o] + in.low[o]);
     sum[0] += row.outlier_value() * in.scales[o / GROUP] * q;
+    return sum;
+}
+
+// The same of a high plane with the high parts of the activations, 8 bits: one product. What it
+// leaves out is small beside what the low plane adds.
+template <int K>
+SC_INLINE vf dot_coarse(const float* __restrict x, const QuantizedRow<int4, K>& row,
+                        const QuantizedRow<int4, K>& next) {
+    const auto& in = *reinterpret_cast<const PackedInput<K>*>(x);
+    vf acc[2] = {};
+    each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
+        const vf s = load(row.scales() + g, n), factors = 128 * s * load(in.scales + g, n);
+        acc[0] += s * load(in.coarse + g, n);
+        prefetch_groups<n>(next, g);
+        each_constant<n / 2>([&](auto b) SC_ALWAYS {
+            each_constant<VECTORS>([&](auto j) SC_ALWAYS {
+                const int block = g / 2 + b, vector = block * VECTORS + j;
+                const vb u = nibbles<false>(row.high + 32 * block, nullptr, j);
+                acc[b % 2] += shuffle(factors, factors, OfBlock<b, j>{}) *
+                              __builtin_convertvector(
+                                  dot4_coarse(u, in.high + vector * VECTOR_BYTES), vf);
+            });
+        });
+    });
+    prefetch<Planes<K>::GROUPS>(next.scales());
+    const int o = row.outlier();
+    vf sum = acc[0] + acc[1];
+    sum[0] += row.outlier_value() * in.scales[o / GROUP] * static_cast<float>(128 * in.high[o]);
     return sum;
 }
 

@@ -1,6 +1,7 @@
 // Lists of chosen units: list[0] says how many, then come their indices, ascending.
-//   select_above<MAGNITUDE, N>        those that score above a threshold
+//   select_above<MAGNITUDE, N>        those that score above a threshold, and not above another
 //   select_best<MAGNITUDE, N, G, K>   of each G units in order the K best, of equal ones the first
+//   select_all<N>                     all
 // The score of unit i is x[i] or |x[i]|, times scales[i] unless scales is null.
 #pragma once
 #include <algorithm>
@@ -22,23 +23,22 @@ SC_INLINE vi lane_numbers() {
     return lane;
 }
 
-// Appends first + j for each of the N lanes j of `chosen` that is not 0; returns the new count.
-// `indices` needs room for N more.
+// Appends those of the N lanes of `values` whose `chosen` is not 0; returns the new count.
+// `to` needs room for N more.
 template <int N>
-SC_INLINE int64_t append_lanes(int32_t* indices, int64_t count, int32_t first, vi chosen,
-                               Lanes<N>) {
+SC_INLINE int64_t append_lanes(int32_t* to, int64_t count, vi values, vi chosen, Lanes<N>) {
 #if defined(__AVX512F__)
     if constexpr (N == LANES) {
         __m512i lanes = bits_as<__m512i>(chosen);
         __mmask16 mask = _mm512_test_epi32_mask(lanes, lanes);
-        __m512i packed = _mm512_maskz_compress_epi32(mask, bits_as<__m512i>(first + lane_numbers()));
-        std::memcpy(indices + count, &packed, sizeof packed);
+        __m512i packed = _mm512_maskz_compress_epi32(mask, bits_as<__m512i>(values));
+        std::memcpy(to + count, &packed, sizeof packed);
         return count + __builtin_popcount(mask);
     }
 #endif
     // Every lane is written; one that is not chosen is written over by the next.
     for (int j = 0; j < N; ++j) {
-        indices[count] = first + j;
+        to[count] = values[j];
         count -= chosen[j];
     }
     return count;
@@ -46,11 +46,12 @@ SC_INLINE int64_t append_lanes(int32_t* indices, int64_t count, int32_t first, v
 
 template <bool MAGNITUDE, int N>
 inline void select_above(int32_t* __restrict list, const float* __restrict x,
-                         const float* __restrict scales, float threshold) {
+                         const float* __restrict scales, float threshold, float below = INF) {
     int64_t count = 0;
     each_vector<N>([&](int i, auto n) {
-        vi chosen = score<MAGNITUDE>(x, scales, i, n) > threshold;
-        count = append_lanes(list + 1, count, i, chosen, n);
+        const vf s = score<MAGNITUDE>(x, scales, i, n);
+        vi chosen = (s > threshold) & (s <= below);
+        count = append_lanes(list + 1, count, i + lane_numbers(), chosen, n);
     });
     list[0] = static_cast<int32_t>(count);
 }
@@ -69,41 +70,79 @@ SC_INLINE int64_t count_lanes(vi truths) {
     return -(sum[0] + sum[1] + sum[2] + sum[3]);
 }
 
-// Appends first + i for the K largest of keys[0..G); `keys` has whole vectors, INT32_MIN at the end.
-template <int G, int K>
-inline int64_t append_best(int32_t* __restrict indices, int64_t count, int32_t first,
-                           const int32_t* __restrict keys) {
-    constexpr int64_t ROOM = round_up(G, LANES);
-    auto at = [&](int64_t i) {
-        vi x;
-        std::memcpy(&x, keys + i, sizeof x);
-        return x;
-    };
-    auto count_from = [&](int32_t least) {
-        vi truths{};
-        for (int64_t i = 0; i < ROOM; i += LANES) truths += at(i) >= least;
-        return count_lanes(truths);
-    };
-    // The least of the K largest keys, bit by bit from the highest, until K keys are above.
+SC_INLINE vi load_keys(const int32_t* keys) {
+    vi x;
+    std::memcpy(&x, keys, sizeof x);
+    return x;
+}
+
+// How many of keys[0..room) are at least `least`; `room` is whole vectors.
+SC_INLINE int64_t count_from(const int32_t* keys, int64_t room, int32_t least) {
+    vi truths{};
+    for (int64_t i = 0; i < room; i += LANES) truths += load_keys(keys + i) >= least;
+    return count_lanes(truths);
+}
+
+// The K-th largest of keys[0..room), or a smaller one that no more than K reach.
+template <int K>
+inline int32_t kth_largest(const int32_t* keys, int64_t room) {
+    // Bit by bit from the highest, until K keys are above.
     uint32_t bits = 0x80000000u;
-    int64_t above = G;
+    int64_t above = room;
     for (int bit = 31; bit >= 0 && above > K; --bit) {
-        uint32_t higher = bits + (1u << bit);
-        int64_t found = count_from(static_cast<int32_t>(higher));
+        const uint32_t higher = bits + (1u << bit);
+        const int64_t found = count_from(keys, room, static_cast<int32_t>(higher));
         if (found < K) continue;
         bits = higher;
         above = found;
     }
-    int32_t least = static_cast<int32_t>(bits);
-    int64_t equal = K - (least == INT32_MAX ? 0 : count_from(least + 1));
+    return static_cast<int32_t>(bits);
+}
+
+// Appends the places of the K largest of keys[0..n), of equal ones the first; `keys` has whole
+// vectors, INT32_MIN at the end.
+template <int K>
+inline int64_t append_best(int32_t* __restrict indices, int64_t count,
+                           const int32_t* __restrict keys, const int32_t* __restrict places,
+                           int64_t n) {
+    const int64_t room = round_up(n, LANES), whole = n / LANES * LANES;
+    const int32_t least = kth_largest<K>(keys, room);
+    int64_t equal = K - (least == INT32_MAX ? 0 : count_from(keys, room, least + 1));
     int64_t end = 0;  // keys equal to the least are taken before it
     for (; equal > 0; ++end) equal -= keys[end] == least;
-    vi lane = lane_numbers();
+    const vi lane = lane_numbers();
+    for (int64_t i = 0; i < whole; i += LANES) {
+        const vi key = load_keys(keys + i);
+        const vi chosen = (key > least) | ((key == least) & (lane < static_cast<int32_t>(end - i)));
+        count = append_lanes(indices, count, load_keys(places + i), chosen, Lanes<LANES>{});
+    }
+    for (int64_t i = whole; i < n; ++i)
+        if (keys[i] > least || (keys[i] == least && i < end)) indices[count++] = places[i];
+    return count;
+}
+
+// Keeps of keys[0..G) those that may be among the K largest, and their places, counted from `first`
+// on; returns how many. K of the largest of every 8 keys are a floor, which few keys reach.
+template <int G, int K>
+inline int64_t keep_large(int32_t* __restrict keys, int32_t* __restrict places, int32_t first) {
+    constexpr int64_t WIDTH = 8 * LANES, WHOLE = G / WIDTH * WIDTH;
+    alignas(64) int32_t tops[WHOLE / 8];
+    for (int64_t i = 0; i < WHOLE; i += WIDTH) {
+        vi top = load_keys(keys + i);
+        for (int64_t j = LANES; j < WIDTH; j += LANES) {
+            const vi key = load_keys(keys + i + j);
+            top = key > top ? key : top;
+        }
+        std::memcpy(tops + i / 8, &top, sizeof top);
+    }
+    const int32_t floor = kth_largest<K>(tops, WHOLE / 8);
+    int64_t count = 0;
     each_vector<G>([&](int i, auto n) {
-        vi key = at(i);
-        vi chosen = (key > least) | ((key == least) & (lane < static_cast<int32_t>(end - i)));
-        count = append_lanes(indices, count, first + i, chosen, n);
+        const vi key = load_keys(keys + i), large = key >= floor;
+        append_lanes(places, count, first + i + lane_numbers(), large, n);
+        count = append_lanes(keys, count, key, large, n);
     });
+    std::fill(keys + count, keys + round_up(count, LANES), INT32_MIN);
     return count;
 }
 
@@ -111,22 +150,34 @@ template <bool MAGNITUDE, int N, int G, int K>
 inline void select_best(int32_t* __restrict list, const float* __restrict x,
                         const float* __restrict scales) {
     static_assert(K <= G);
-    alignas(64) int32_t keys[round_up(G, LANES)];
+    alignas(64) int32_t keys[round_up(G, LANES)], places[round_up(G, LANES)];
     int64_t count = 0;
     auto group = [&](int64_t first, auto size) {
-        constexpr int SIZE = size;
-        std::fill_n(keys, round_up(SIZE, LANES), INT32_MIN);
+        constexpr int SIZE = size, BEST = SIZE < K ? SIZE : K;
+        constexpr bool MANY = SIZE >= 1024 && BEST > 0 && 16 * BEST <= SIZE;
+        const auto start = static_cast<int32_t>(first);
+        std::fill(keys + SIZE / LANES * LANES, keys + round_up(SIZE, LANES), INT32_MIN);
         each_vector<SIZE>([&](int i, auto n) {
-            vi key = ordered(score<MAGNITUDE>(x, scales, first + i, n));
+            const vi key = ordered(score<MAGNITUDE>(x, scales, first + i, n));
             std::memcpy(keys + i, &key, n * sizeof *keys);
+            if constexpr (!MANY) {
+                const vi place = start + i + lane_numbers();
+                std::memcpy(places + i, &place, sizeof place);
+            }
         });
-        constexpr int BEST = SIZE < K ? SIZE : K;
-        if constexpr (BEST > 0)
-            count = append_best<SIZE, BEST>(list + 1, count, static_cast<int32_t>(first), keys);
+        int64_t kept = SIZE;
+        if constexpr (MANY) kept = keep_large<SIZE, BEST>(keys, places, start);
+        if constexpr (BEST > 0) count = append_best<BEST>(list + 1, count, keys, places, kept);
     };
     for (int64_t first = 0; first + G <= N; first += G) group(first, Lanes<G>{});
     if constexpr (N % G != 0) group(N / G * G, Lanes<N % G>{});
     list[0] = static_cast<int32_t>(count);
+}
+
+template <int N>
+inline void select_all(int32_t* list) {
+    for (int32_t i = 0; i < N; ++i) list[1 + i] = i;
+    list[0] = N;
 }
 
 }  // namespace sc
