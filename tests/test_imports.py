@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "reference": {"reference", "dialects", "nibbles", "rounding", "errors"},
     "codegen": {"codegen", "dialects", "nibbles", "options", "rounding", "errors"},
     "runtime": {"runtime", "sparsity", "errors"},
-    "distributed": {"distributed", "runtime", "errors"},
+    "distributed": {"distributed", "cli", "runtime", "errors"},
     "report": {"report", "runtime", "sparsity", "errors"},
     "evaluate": {
         "evaluate",

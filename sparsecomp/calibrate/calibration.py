@@ -29,7 +29,7 @@ from sparsecomp.passes.quantize_weights import stored_bits
 from sparsecomp.recipe import Recipe
 from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, weight_of
 from sparsecomp.reference.spz import coarse
-from sparsecomp.sparsity import Exact, LowRank, Option, Plan
+from sparsecomp.sparsity import Choice, Exact, LowRank, Nested, Option, Plan, Sketch
 
 from .candidates import cutoff, cutoffs, densities, nested, predicted, ranks, sketch_counts
 from .collect import collect
@@ -278,8 +278,12 @@ class Calibration:
     def follow(self, recipe: Recipe) -> Plan:
         """The plan of a recipe; trains the predictors that it names.
 
-        Raises SparsecompError for a block that cannot be predicted.
+        Raises SparsecompError for a block that cannot be predicted, and for a choice that asks for
+        more than its block has.
         """
+        for module, choice in recipe.blocks.items():
+            if choice is not None and module in self.blocks:
+                _check_fits(self.blocks[module], choice)
         predictable = {block.module for block in self._predictable()}
         wanted = [
             (module, choice.rank)
@@ -306,6 +310,21 @@ def _rows_of(block: MlpBlock) -> list[str]:
     """The matrices of a block whose rows are neurons: (gate,) up."""
     gate = [block.op.gate] if isinstance(block.op, spz.GatedMlp) else []
     return [symbol.string_value() for symbol in (*gate, block.op.up)]
+
+
+def _check_fits(block: Block, choice: Choice) -> None:
+    """Raises SparsecompError for a rank or a count that the block is too small for."""
+    inputs = _inputs(block)
+    match choice:
+        case LowRank() if choice.rank > (most := min(inputs, block.units)):
+            problem = f"rank is {choice.rank}; it can be {most} at most here"
+        case Nested() if choice.rank > inputs:
+            problem = f"rank is {choice.rank}; it can be {inputs} at most here"
+        case Sketch() if isinstance(block, HeadBlock) and choice.count > block.units:
+            problem = f"count is {choice.count}; the vocabulary has {block.units:,} rows"
+        case _:
+            return
+    raise SparsecompError(f"{block.module}: {problem}")
 
 
 def _inputs(block: Block) -> int:

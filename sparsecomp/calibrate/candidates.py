@@ -21,10 +21,8 @@ FEWEST_SKETCHED = 256
 """Candidates: the 50 best are to be among them."""
 KEPT = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 """Shares of the neurons that add something, to keep by a cutoff."""
-
-
 FINE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
-"""Shares of the neurons that add something, to compute from all of their bits."""
+"""The same, to compute from all of their bits."""
 LISTED = (0.6, 0.7, 0.8, 1.0)
 """The same with those that count as their coarse values."""
 

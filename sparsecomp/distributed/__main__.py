@@ -11,17 +11,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import sparsecomp.runtime as rt
+from sparsecomp.cli import FAILED, INTERRUPTED, USAGE
+from sparsecomp.cli.continuing import echo_text, record, sampling_options, speed
 from sparsecomp.errors import SparsecompError
 
 if TYPE_CHECKING:
     from sparsecomp.distributed.group import Group
-
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def main() -> int:
@@ -42,12 +42,7 @@ def main() -> int:
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("-p", "--prompt", required=True, help="The text to continue.")
-@click.option("--max-new-tokens", type=int, default=256, show_default=True)
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0: greedy.")
-@click.option("--top-k", type=int, default=0, show_default=True, help="0: off.")
-@click.option("--top-p", type=float, default=1.0, show_default=True, help="1: off.")
-@click.option("--seed", type=int, help="Makes sampling repeatable.")
-@click.option("--stop", multiple=True, help="Text to stop before; may be repeated.")
+@sampling_options
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
@@ -62,26 +57,14 @@ def main() -> int:
 def _run_verb(
     artifact: Path,
     prompt: str,
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    seed: int | None,
-    stop: tuple[str, ...],
     timeout: float,
     allow_native: bool,
     as_json: bool,
+    **sampling: Any,
 ) -> int:
     """Continue a prompt with ARTIFACT, compiled with --shards, on all ranks that torchrun starts.
     Rank 0 streams the text to stdout."""
-    params = rt.SamplingParams(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        max_new_tokens=max_new_tokens,
-        stop=stop,
-    )
+    params = rt.SamplingParams(**sampling)
     from sparsecomp.distributed.group import Group, Stopped
 
     group = Group(timeout)
@@ -119,31 +102,16 @@ def _generate(
     model: rt.Model, group: Group, prompt: str, params: rt.SamplingParams, as_json: bool
 ) -> None:
     stream = model.stream(prompt, params)
-    pieces = []
-    for piece in stream:
-        pieces.append(piece)
-        if group.rank == 0 and not as_json:
-            click.echo(piece, nl=False)
+    text = echo_text(stream, shown=group.rank == 0 and not as_json)
     if group.rank:
         return
-    text, tokens = "".join(pieces), stream.tokens
     exchanged = _exchanged(model, group)
     if as_json:
-        record = {
-            "text": text,
-            "finish_reason": stream.finish_reason,
-            "prompt_tokens": tokens.prompt_tokens,
-            "new_tokens": tokens.new_tokens,
-            "decode_steps": tokens.decode_steps,
-            "prefill_seconds": tokens.prefill_seconds,
-            "decode_seconds": tokens.decode_seconds,
-            "ranks": group.size,
-            "exchanged": exchanged,
-        }
-        click.echo(json.dumps(record, ensure_ascii=False, indent=2))
+        found = record(text, stream) | {"ranks": group.size, "exchanged": exchanged}
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
-    click.echo("" if text.endswith("\n") else "\n", nl=False)
-    _print_summary(group, tokens, exchanged)
+    click.echo(f"{speed(stream.tokens)} on {group.size} ranks", err=True)
+    _print_exchanged(exchanged)
 
 
 def _exchanged(model: rt.Model, group: Group) -> dict[str, float]:
@@ -163,15 +131,8 @@ def _exchanged(model: rt.Model, group: Group) -> dict[str, float]:
     }
 
 
-def _print_summary(group: Group, tokens: rt.TokenStream, exchanged: dict[str, float]) -> None:
-    """Two lines on stderr: speed, and what a token takes to and from another rank."""
-    seconds = tokens.decode_seconds
-    rate = f" at {tokens.decode_steps / seconds:.1f} tokens/s" if tokens.decode_steps else ""
-    click.echo(
-        f"prompt: {tokens.prompt_tokens} tokens; new: {tokens.new_tokens} tokens{rate} on "
-        f"{group.size} ranks",
-        err=True,
-    )
+def _print_exchanged(exchanged: dict[str, float]) -> None:
+    """A line on stderr: what a token takes from each rank."""
     click.echo(
         f"a token takes {exchanged['sums_bytes_per_token']:,.0f} bytes of sums in "
         f"{exchanged['sums_per_token']:.0f} exchanges and "

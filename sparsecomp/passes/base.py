@@ -52,10 +52,6 @@ class PassContext:
     """Whose share of the model this is, of `ranks`."""
     ranks: int = 1
 
-    def is_wide(self, weight: str) -> bool:
-        """Whether a weight is not to be quantised."""
-        return any(covers(name, weight) for name in self.wider)
-
 
 def covers(name: str, weight: str) -> bool:
     """Whether `name` is a weight's, or that of a module it belongs to."""

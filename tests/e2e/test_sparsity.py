@@ -242,6 +242,19 @@ def test_a_sketched_head_samples_as_the_whole_one_does(room: Path) -> None:
         (f"model.decoder.layers.0: {SKETCH}", "a sketch is of the head"),
         ("lm_head: {kind: low_rank, rank: 8, density: 1, active: 1}", "sketch would work"),
         ("lm_head: {kind: cutoff, of: neuron, threshold: 1, density: 1}", "sketch would work"),
+        (
+            "model.decoder.layers.0.self_attn: {kind: low_rank, rank: 999, density: 1, active: 1}",
+            "self_attn: rank is 999; it can be",
+        ),
+        (
+            "model.decoder.layers.0: {kind: nested, threshold: 1, floor: 0, density: 0.5, "
+            "coarse: 0.5, rank: 9999}",
+            "layers.0: rank is 9999; it can be",
+        ),
+        (
+            "lm_head: {kind: sketch, count: 999999, density: 1, offset: 0}",
+            "lm_head: count is 999999; the vocabulary has",
+        ),
         ("model.decoder.layers.9: {kind: dense}", "no MLP or attention of this name"),
         (
             "model.decoder.layers.0: {kind: cutoff, of: gate, threshold: 1, density: 0.5}",
