@@ -8,6 +8,7 @@ the read bandwidth is measured before and after. Prints medians and the spread; 
     python benchmarks/sparse.py                        # a tenth of the neurons
     python benchmarks/sparse.py --head-density 0.5     # besides, with half of the heads
     python benchmarks/sparse.py --sweep                # where dense wins
+    python benchmarks/sparse.py --dtype int8           # beside neurons chosen by HiRE-Q
     python benchmarks/sparse.py --layers 4 --rounds 3  # a quick look
 """
 
@@ -27,6 +28,7 @@ from pathlib import Path
 from bandwidth import BandwidthProgram
 from sparsecomp.cli.bench import sum_layers
 from sparsecomp.evaluate.speed import Speed, race
+from sparsecomp.options import Dtype
 from sparsecomp.runtime import load
 from sparsecomp.runtime.manifest import BlockKind
 from synthetic import Imposed, Shape, compile_imposed, write_model
@@ -59,23 +61,27 @@ def main() -> None:
     model_dir = options.build / shape.name
     _alone(write_model, model_dir, shape)
     _compile(model_dir, shape, DENSE, options)
-    found: list[Figures] = []
+    found: list[list[Figures]] = []
     for imposed in _asked(options):
-        figures = _measure(model_dir, shape, imposed, options)
-        found.append(figures[-1])
+        figures = _measure(model_dir, shape, (DENSE, *imposed), options)
+        found.append(figures[1:])
         if not options.json:
             print(*map(_lines, figures), sep="\n", flush=True)
     if options.json:
-        records = [asdict(f) | {"share_of_bound": f.share_of_bound} for f in found]
+        records = [
+            asdict(f) | {"share_of_bound": f.share_of_bound} for figures in found for f in figures
+        ]
         print(json.dumps(records, indent=2))
     elif options.sweep:
-        print(_break_even(SWEEP, [figures.speed.ratio.median for figures in found]))
+        for kind in zip(*found, strict=True):
+            print(_break_even(SWEEP, [figures.speed.ratio.median for figures in kind]))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--density", type=float, default=0.1, help="share of neurons [%(default)s]")
     parser.add_argument("--head-density", type=float, help="share of heads, in one more artifact")
+    parser.add_argument("--dtype", type=Dtype, choices=(Dtype.BF16, Dtype.INT8), default=Dtype.BF16)
     parser.add_argument("--sweep", action="store_true", help="densities from 5 to 100 %% instead")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=32, help="tokens that a turn decodes")
@@ -90,11 +96,15 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _asked(options: argparse.Namespace) -> Iterable[Imposed]:
+def _asked(options: argparse.Namespace) -> Iterable[tuple[Imposed, ...]]:
+    """What is measured beside the dense build, together."""
     for density in SWEEP if options.sweep else (options.density,):
-        yield Imposed(density)
+        if options.dtype is Dtype.INT8:
+            yield Imposed(density), Imposed(density, nested=True)
+        else:
+            yield (Imposed(density),)
     if options.head_density is not None:
-        yield Imposed(options.density, options.head_density)
+        yield (Imposed(options.density, options.head_density),)
 
 
 def _alone(function: Callable[..., None], *arguments: object) -> None:
@@ -107,26 +117,27 @@ def _alone(function: Callable[..., None], *arguments: object) -> None:
 
 
 def _artifact(shape: Shape, imposed: Imposed, options: argparse.Namespace) -> Path:
-    """Where it lies: the dense one, and room for one sparse one after the other."""
-    kind = "dense" if imposed == DENSE else "sparse"
-    return options.build / f"{shape.name}-{kind}.spz"
+    """Where it lies: the dense one, and room for one of each kind after the other."""
+    kind = "dense" if imposed == DENSE else "nested" if imposed.nested else "sparse"
+    return options.build / f"{shape.name}-{options.dtype}-{kind}.spz"
 
 
 def _compile(model_dir: Path, shape: Shape, imposed: Imposed, options: argparse.Namespace) -> None:
     output = _artifact(shape, imposed, options)
-    _alone(compile_imposed, model_dir, output, shape, imposed, options.threads)
+    _alone(compile_imposed, model_dir, output, shape, imposed, options.dtype, options.threads)
 
 
 def _measure(
-    model_dir: Path, shape: Shape, imposed: Imposed, options: argparse.Namespace
+    model_dir: Path, shape: Shape, builds: Sequence[Imposed], options: argparse.Namespace
 ) -> list[Figures]:
-    """The figures of the dense build and of a sparse one."""
-    _compile(model_dir, shape, imposed, options)
+    """The figures of builds, in turns; the first is there already: the dense one."""
+    for imposed in builds[1:]:
+        _compile(model_dir, shape, imposed, options)
     numbers = random.Random(0)
     ids = [numbers.randrange(shape.vocabulary) for _ in range(PROMPT + options.tokens)]
     with BandwidthProgram() as program:
         before = program.measure(options.megabytes, options.threads).median
-        models = [load(_artifact(shape, what, options)) for what in (DENSE, imposed)]
+        models = [load(_artifact(shape, what, options)) for what in builds]
         speeds = race(models, ids, prompt=PROMPT, rounds=options.rounds, profile=options.profile)
         for model in models:
             model.close()
@@ -135,7 +146,7 @@ def _measure(
     bandwidth = max(before, after) * 1e9
     return [
         Figures(what.name, speed, _density(speed), bandwidth)
-        for what, speed in zip((DENSE, imposed), speeds, strict=True)
+        for what, speed in zip(builds, speeds, strict=True)
     ]
 
 

@@ -1,8 +1,9 @@
 """A synthetic model of OPT's shape, and artifacts of it with an imposed sparsity: for speed only.
 
-Its weights are random, in bf16. Its predictors are random too, of the size that Deja Vu uses; their
-thresholds let a given share of the units pass. Every neuron that is chosen is active, so that what
-is imposed is what is read.
+Its weights are random. Its predictors are random too, of the size that Deja Vu uses; their
+thresholds let a given share of the units pass, as do those of neurons chosen by the high planes of
+their own 8-bit weights (HiRE-Q). Every neuron that is chosen is active, so that what is imposed is
+what is read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import OPTConfig
 
@@ -24,7 +26,7 @@ from sparsecomp.compile import compile_model
 from sparsecomp.frontend.export import build_model
 from sparsecomp.options import CompileOptions, Dtype
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import LowRank, Option, Plan
+from sparsecomp.sparsity import Choice, LowRank, Nested, Option, Plan
 
 INDEX = "model.safetensors.index.json"
 ACTIVE = 8.0
@@ -56,16 +58,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class Imposed:
-    """The share of neurons, and of heads, that a decode step reads; None: all, unpredicted."""
+    """The share of neurons, and of heads, that a decode step reads; None: all, unpredicted.
+
+    `nested`: neurons are chosen by the high planes of their weights, not by a predictor.
+    """
 
     neurons: float | None = None
     heads: float | None = None
+    nested: bool = False
 
     @property
     def name(self) -> str:
         shares = {"neurons": self.neurons, "heads": self.heads}
         given = [f"{share:.0%} of {units}" for units, share in shares.items() if share is not None]
-        return ", ".join(given) or "dense"
+        return ", ".join(given) + " nested" * self.nested or "dense"
 
 
 def write_model(path: Path, shape: Shape) -> None:
@@ -109,22 +115,23 @@ def _values(name: str, shape: torch.Size, generator: torch.Generator) -> torch.T
 
 
 def compile_imposed(
-    model_dir: Path, output: Path, shape: Shape, imposed: Imposed, workers: int
+    model_dir: Path, output: Path, shape: Shape, imposed: Imposed, dtype: Dtype, workers: int
 ) -> None:
-    """An artifact of a model that `write_model` wrote, in bf16."""
-    made = _Random(shape, {module: units for module, units, _ in _blocks(shape, imposed)})
-    choices = {
-        module: LowRank(
-            rank=shape.rank,
-            density=density,
-            active=density,
-            threshold=_threshold(made.predictor(module, shape.rank), density),
-        )
-        for module, _, density in _blocks(shape, imposed)
-    }
+    """An artifact of a model that `write_model` wrote."""
+    blocks = list(_blocks(shape, imposed))
+    made = _Random(shape, {module: units for module, units, _ in blocks})
+    choices: dict[str, Choice] = {}
+    for module, units, density in blocks:
+        if imposed.nested and units == shape.neurons:
+            choices[module] = _nested(model_dir, module, density)
+        else:
+            threshold = _threshold(made.predictor(module, shape.rank), density)
+            choices[module] = LowRank(
+                rank=shape.rank, density=density, active=density, threshold=threshold
+            )
     plan = Plan({name: (Option(choice, 0.0),) for name, choice in choices.items()}, forced=True)
     sparse = Sparsified(plan, made)
-    options = CompileOptions(model_dir=model_dir, output=output, dtype=Dtype.BF16, workers=workers)
+    options = CompileOptions(model_dir=model_dir, output=output, dtype=dtype, workers=workers)
     compile_model(options, sparse=sparse if choices else None)
 
 
@@ -160,6 +167,18 @@ class _Random:
         generator = torch.Generator().manual_seed(zlib.crc32(module.encode()))
         down = torch.randn(rank, self.shape.hidden, generator=generator) * self.shape.hidden**-0.5
         return down, torch.randn(units, rank, generator=generator) * rank**-0.5
+
+
+def _nested(model_dir: Path, module: str, density: float) -> Nested:
+    """Fine neurons alone, the share `density` that scores best: a value is about N(ACTIVE, 1)."""
+    name = f"{module}.fc2.weight"
+    file = json.loads((model_dir / INDEX).read_text())["weight_map"][name]
+    with safe_open(model_dir / file, "pt") as tensors:
+        norms = tensors.get_tensor(name).float().norm(dim=0)
+    generator = torch.Generator().manual_seed(0)
+    scores = ((ACTIVE + torch.randn(SAMPLES, len(norms), generator=generator)) * norms).flatten()
+    threshold = float(scores.kthvalue(max(round(scores.numel() * (1 - density)), 1)).values)
+    return Nested(threshold=threshold, floor=threshold, density=density, coarse=0.0)
 
 
 def _threshold(predictor: Predictor, density: float) -> float:

@@ -148,11 +148,16 @@ class SpzOp(IRDLOperation):
     """Base of the spz ops: optional properties are written in the attribute dictionary."""
 
     irdl_options = (ParsePropInAttrDict(),)
+
+
+class PureOp(SpzOp):
+    """Computes its results and does nothing else. (An op has the traits of its base too.)"""
+
     traits = traits_def(Pure())
 
 
 @irdl_op_definition
-class Embed(SpzOp):
+class Embed(PureOp):
     """Row `ids[t]` of a table (vocabulary, or positions): (T,) x (V, ...) -> (T, ...)."""
 
     name = "spz.embed"
@@ -163,7 +168,7 @@ class Embed(SpzOp):
 
 
 @irdl_op_definition
-class RmsNorm(SpzOp):
+class RmsNorm(PureOp):
     """`x / sqrt(mean(x^2) + eps) * weight` over the last dimension."""
 
     name = "spz.rms_norm"
@@ -175,7 +180,7 @@ class RmsNorm(SpzOp):
 
 
 @irdl_op_definition
-class LayerNorm(SpzOp):
+class LayerNorm(PureOp):
     """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimension."""
 
     name = "spz.layer_norm"
@@ -188,7 +193,7 @@ class LayerNorm(SpzOp):
 
 
 @irdl_op_definition
-class Linear(SpzOp):
+class Linear(PureOp):
     """`x @ weight.T + bias` over the last dimension: (T, ..., in) x (out, in) -> (T, ..., out)."""
 
     name = "spz.linear"
@@ -200,7 +205,7 @@ class Linear(SpzOp):
 
 
 @irdl_op_definition
-class LmHead(SpzOp):
+class LmHead(PureOp):
     """The linear that scores the vocabulary: (T, hidden) x (vocab, hidden) -> (T, vocab)."""
 
     name = "spz.lm_head"
@@ -212,7 +217,7 @@ class LmHead(SpzOp):
 
 
 @irdl_op_definition
-class Rope(SpzOp):
+class Rope(PureOp):
     """Rotary position embedding of the first R elements of each head; the others pass.
 
     `y[i] = cos[pos, i] * x[i] + sin[pos, i] * x[partner(i)]`, tables (positions, R). The sign that
@@ -261,6 +266,7 @@ class Attention(AttentionOp):
     slopes = opt_prop_def(FlatSymbolRefAttrConstr)
     sinks = opt_prop_def(FlatSymbolRefAttrConstr)
     result = result_def(TensorType)
+    traits = traits_def(Pure())
     assembly_format = (
         "$q `,` $k `,` $v (`keeping` $selection^ `:` type($selection))? attr-dict `:` type($q) "
         "`,` type($k) `,` type($v) `->` type($result)"
@@ -289,7 +295,7 @@ class CachedAttention(AttentionOp):
     slopes = opt_prop_def(FlatSymbolRefAttrConstr)
     sinks = opt_prop_def(FlatSymbolRefAttrConstr)
     result = result_def(TensorType)
-    traits = traits_def()
+    traits = traits_def(MemoryWriteEffect())
     assembly_format = (
         "$q `,` $k `,` $v `,` $positions `,` $cache "
         "(`keeping` $selection^ `:` type($selection))? attr-dict `:` type($q) `,` type($k) `,` "
@@ -308,7 +314,7 @@ def _verify_heads(*types: object) -> None:
         raise VerifyException(f"attention heads do not fit: q {q}, k {k}, v {v} -> {out}")
 
 
-class KeepingOp(SpzOp):
+class KeepingOp(PureOp):
     """An MLP that may keep a selection (T, neurons) of its neurons: the others count as 0.
 
     Or it keeps two, with coarse values (T, neurons): a neuron that the second selects counts as
@@ -374,7 +380,7 @@ class GatedMlp(KeepingOp):
 
 
 @irdl_op_definition
-class Predict(SpzOp):
+class Predict(PureOp):
     """Scores of units (neurons, heads) from a low-rank product: `(x @ down.T) @ up.T + bias`.
 
     x (T, in), down (rank, in), up (units, rank), bias (units,) -> (T, units). `lookahead` says how
@@ -392,7 +398,7 @@ class Predict(SpzOp):
 
 
 @irdl_op_definition
-class Neurons(SpzOp):
+class Neurons(PureOp):
     """What the neurons of an MLP give, exactly: (T, in) -> (T, neurons).
 
     `act(x @ up.T + up_bias)`; with a gate `act(x @ gate.T + gate_bias) * (x @ up.T + up_bias)`, or
@@ -430,7 +436,7 @@ class Neurons(SpzOp):
 
 
 @irdl_op_definition
-class Select(SpzOp):
+class Select(PureOp):
     """Which units are chosen: scores (T, units) -> (T, units) i1.
 
     Those above `threshold` and not above `below`; or, with a `group`, the `count` largest of each
@@ -462,7 +468,7 @@ class Select(SpzOp):
 
 
 @irdl_op_definition
-class SparseMlp(SpzOp):
+class SparseMlp(PureOp):
     """An MLP that reads the selected neurons alone: what the mlp `keeping` the selection computes.
 
     `values` (T, neurons) is what of them is known: the neurons' values (then only down is read),
@@ -507,7 +513,7 @@ class SparseMlp(SpzOp):
 
 
 @irdl_op_definition
-class SparseLinear(SpzOp):
+class SparseLinear(PureOp):
     """A linear of which only the selected blocks of one side are read.
 
     The selection (T, B) cuts the outputs or the inputs into B equal blocks. Of outputs: a block
@@ -529,7 +535,7 @@ class SparseLinear(SpzOp):
 
 
 @irdl_op_definition
-class Sketch(SpzOp):
+class Sketch(PureOp):
     """Scores of a vocabulary from a sketch of the head: `x[:, :-1] @ rows.T + bias + x[:, -1:]`.
 
     x (T, axes + 1) is the head's input in the axes of the sketch, and behind it what all rows have
@@ -545,7 +551,7 @@ class Sketch(SpzOp):
 
 
 @irdl_op_definition
-class SparseHead(SpzOp):
+class SparseHead(PureOp):
     """The head of which only the selected rows are read: (T, hidden) -> (T, V).
 
     The logits that are not selected (T, V) are their scores (T, V) plus `offset`. `density` is that
@@ -568,7 +574,7 @@ class SparseHead(SpzOp):
 
 
 @irdl_op_definition
-class ExpertLinear(SpzOp):
+class ExpertLinear(PureOp):
     """A linear of the experts that each token chose, each with its own input.
 
     `x[t, c] @ weight[experts[t, c]].T + bias[experts[t, c]]`: x (T, C, in), experts (T, C), weight
@@ -603,7 +609,7 @@ class AllReduce(IRDLOperation):
 
 
 @irdl_op_definition
-class Last(SpzOp):
+class Last(PureOp):
     """The last row alone: (T, ...) -> (1, ...)."""
 
     name = "spz.last"

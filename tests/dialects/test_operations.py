@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from xdsl.ir import Dialect
 from xdsl.parser import Parser
+from xdsl.traits import Pure
 from xdsl.utils.exceptions import ParseError, VerifyException
 
 from sparsecomp.dialects import Aten, Exec, Spz, context
@@ -75,3 +76,8 @@ def test_wrong_ops_are_refused(op: str, reason: str) -> None:
     with pytest.raises((ParseError, VerifyException)) as refusal:
         Parser(context(), text).parse_module().verify()
     assert reason in str(refusal.value)
+
+
+def test_what_writes_is_never_dead() -> None:
+    lasting = {op.name for op in Spz.operations if not op.has_trait(Pure)}
+    assert lasting == {"spz.cached_attention", "spz.all_reduce"}
