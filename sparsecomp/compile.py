@@ -165,6 +165,7 @@ class _Compiler:
             self.options.dtype,
             self.wider,
             self.model_dir.identity(),
+            self.model_dir.path / "tokenizer.json",
         )
 
     def lower(

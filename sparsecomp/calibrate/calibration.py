@@ -53,7 +53,7 @@ FITTED_ROWS = 192
 class CalibrationModel:
     """What calibration reads of a model: `module` holds @forward after raise-head, `dtype` is how
     its weights will be stored; `identity` names the model's files as they are, so that work on
-    other files is not taken for this."""
+    other files is not taken for this; `tokenizer` is its tokenizer.json, which may be missing."""
 
     name: str
     module: ModuleOp
@@ -62,6 +62,7 @@ class CalibrationModel:
     dtype: Dtype
     wider: tuple[str, ...]
     identity: str
+    tokenizer: Path
 
 
 class Calibration:

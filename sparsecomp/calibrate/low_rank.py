@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -176,21 +177,19 @@ def measure(
     scores = predictor.scores(x)
     points = []
     if densities:
-        ordered, order = scores.flatten().sort(descending=True)
-        hits = labels.flatten()[order].cumsum(0)
+        ordered = np.sort(scores.numpy(), axis=None)  # many times as fast as torch's
         for density in densities:
             chosen = min(max(round(density * len(ordered)), 1), len(ordered))
             # Above the first score that is not chosen; all are chosen below the last.
-            last = ordered[chosen] if chosen < len(ordered) else ordered[-1] - 1
-            points.append(_point(int(hits[chosen - 1]), chosen, labels, threshold=float(last)))
+            last = float(ordered[-chosen - 1] if chosen < len(ordered) else ordered[0] - 1)
+            points.append(_point(scores > last, labels, threshold=last))
     for count, group in groups:
-        picked = _best(scores, count, group)
-        hit = int((picked & labels).sum())
-        points.append(_point(hit, int(picked.sum()), labels, count=count, group=group))
+        points.append(_point(_best(scores, count, group), labels, count=count, group=group))
     return tuple(points)
 
 
-def _point(hits: int, chosen: int, labels: torch.Tensor, **rule: float) -> Point:
+def _point(picked: torch.Tensor, labels: torch.Tensor, **rule: float) -> Point:
+    hits, chosen = int((picked & labels).sum()), int(picked.sum())
     return Point(
         density=chosen / labels.numel(),
         recall=hits / max(int(labels.sum()), 1),

@@ -61,7 +61,6 @@ from xdsl.traits import (
     NoTerminator,
     Pure,
     SymbolOpInterface,
-    SymbolTable,
 )
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.str_enum import StrEnum
@@ -912,10 +911,12 @@ def cache_item(module: ModuleOp) -> int:
 
 def find_storage(op: Operation, symbol: SymbolRefAttr) -> Storage:
     """The storage that an op names. Raises VerifyException when it is not declared."""
-    storage = SymbolTable.lookup_symbol(op, symbol)
-    if not isinstance(storage, Storage):
-        raise VerifyException(f"{op.name} reads {symbol}, which is not a storage")
-    return storage
+    module = op.get_toplevel_object()
+    assert isinstance(module, ModuleOp)
+    for storage in module.ops:
+        if isinstance(storage, Storage) and storage.sym_name == symbol.root_reference:
+            return storage
+    raise VerifyException(f"{op.name} reads {symbol}, which is not a storage")
 
 
 Exec = Dialect(

@@ -102,9 +102,9 @@ def item_windows(items: Sequence[Item], model: Model) -> ItemWindows:
     context = model.manifest.model.context
     windows, shortened = [], 0
     for number, item in enumerate(items, start=1):
-        prefix, whole = encode(model, item.context + item.continuation)
+        prefix, whole = encode(model.tokenizer, item.context + item.continuation)
         # Most tokenizers put a space with the word after it.
-        _, before = encode(model, item.context.rstrip())
+        _, before = encode(model.tokenizer, item.context.rstrip())
         target = whole[len(before) :]
         given = prefix + whole[: len(before)]
         if not target:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.evaluate.logits import FIRST_DECODED, Window
@@ -24,7 +25,7 @@ def cut_windows(
     Raises SparsecompError when `length` does not suit the model, or the texts fill no window.
     """
     context = model.manifest.model.context
-    prefix, _ = encode(model, "a")
+    prefix, _ = encode(model.tokenizer, "a")
     shortest = max(FIRST_DECODED, len(prefix)) + 1
     if not shortest <= length <= context:
         raise SparsecompError(
@@ -51,9 +52,9 @@ def cut_windows(
     return windows
 
 
-def encode(model: Model, text: str) -> tuple[list[int], list[int]]:
-    """What the model's tokenizer puts before a text, and the text itself, as token ids."""
-    encoding = model.tokenizer.encode(text)
+def encode(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[int]]:
+    """What a tokenizer puts before a text, and the text itself, as token ids."""
+    encoding = tokenizer.encode(text)
     added = encoding.special_tokens_mask
     before = list(itertools.takewhile(bool, added))
     body = [token for token, is_added in zip(encoding.ids, added, strict=True) if not is_added]
@@ -63,4 +64,4 @@ def encode(model: Model, text: str) -> tuple[list[int], list[int]]:
 def _bodies(texts: Sequence[Text], model: Model) -> Iterator[list[int]]:
     for text in texts:
         for piece in pieces(text.content):
-            yield encode(model, piece)[1]
+            yield encode(model.tokenizer, piece)[1]

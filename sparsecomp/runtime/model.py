@@ -24,7 +24,7 @@ from sparsecomp.runtime.native import NativeProgram, load_program
 from sparsecomp.runtime.ranks import Ranks
 from sparsecomp.runtime.sampling import Sampler, SamplingParams
 from sparsecomp.runtime.session import Logits, Session
-from sparsecomp.runtime.text import TextDecoder
+from sparsecomp.runtime.text import TextDecoder, parse_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -132,18 +132,8 @@ class Model:
             raise SparsecompError(
                 f"{self.artifact.path}: has no tokenizer; give token ids instead of text"
             )
-        from tokenizers import Tokenizer
-
-        text = self.artifact.read_text(layout.TOKENIZER)
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception
-            raise SparsecompError(
-                f"{self.artifact.path}: member {layout.TOKENIZER!r} cannot be read: {error}"
-            ) from None
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+        where = f"{self.artifact.path}: member {layout.TOKENIZER!r}"
+        return parse_tokenizer(self.artifact.read_bytes(layout.TOKENIZER), where)
 
     @property
     def chat_template(self) -> str | None:

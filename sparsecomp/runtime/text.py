@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sparsecomp.errors import SparsecompError
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Tokens of the prompt that the first new ones are decoded behind.
 _CONTEXT = 16
+
+
+def parse_tokenizer(data: bytes, where: str) -> Tokenizer:
+    """The tokenizer that a tokenizer.json describes, for texts of any length.
+
+    Raises SparsecompError, beginning with `where` it was read.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_buffer(data)
+    except Exception as error:  # the library raises bare Exception
+        raise SparsecompError(f"{where} cannot be read: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 class TextDecoder:

@@ -6,7 +6,6 @@ predicts text that no predictor was trained on, beside the dense artifact.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import statistics
 import tempfile
@@ -14,16 +13,20 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 import sparsecomp.runtime as rt
 from sparsecomp import evaluate
 from sparsecomp.calibrate.calibration import Calibration, CalibrationModel
 from sparsecomp.calibrate.text import read_texts, split
+from sparsecomp.errors import SparsecompError
 from sparsecomp.evaluate import ArtifactLogits, Window
 from sparsecomp.evaluate.logits import FIRST_DECODED
 from sparsecomp.evaluate.texts import encode
 from sparsecomp.observer import Observer
 from sparsecomp.options import SparsityOptions
 from sparsecomp.recipe import Recipe
+from sparsecomp.runtime.text import parse_tokenizer
 from sparsecomp.sparsity import LowRank, Option, Plan
 
 from .report import Reporter
@@ -63,14 +66,11 @@ def sparsify(
     tokenizer, or activations that are not finite.
     """
     texts = read_texts(options.calibration)
-    with contextlib.ExitStack() as stack:
-        scratch = tempfile.TemporaryDirectory(prefix=f".{near.name}.", dir=near.parent)
-        work = Path(stack.enter_context(scratch))
-        observer.stage("dense", "the program to compare with")
-        dense_trial = try_out(None, work / "dense.spz")
-        dense = stack.enter_context(rt.load(work / "dense.spz"))
-        window = min(WINDOW, dense.manifest.model.context)
-        splits = split(texts, lambda text: encode(dense, text), window=window)
+    tokenizer = _tokenizer(model)
+    window = min(WINDOW, model.positions)
+    splits = split(texts, lambda text: encode(tokenizer, text), window=window)
+    with tempfile.TemporaryDirectory(prefix=f".{near.name}.", dir=near.parent) as scratch:
+        work = Path(scratch)
         calibration = Calibration(
             model,
             splits,
@@ -84,9 +84,18 @@ def sparsify(
             return reporter.forced(calibration.follow(recipe))
         if options.density is not None:
             return reporter.forced(calibration.fixed(options.density))
-        budget = options.max_ppl_increase
-        search = _Search(calibration, dense, dense_trial, budget, work, try_out, observer)
-        return search.run(reporter)
+        observer.stage("dense", "the program to compare with")
+        dense_trial = try_out(None, work / "dense.spz")
+        with rt.load(work / "dense.spz") as dense:
+            budget = options.max_ppl_increase
+            search = _Search(calibration, dense, dense_trial, budget, work, try_out, observer)
+            return search.run(reporter)
+
+
+def _tokenizer(model: CalibrationModel) -> Tokenizer:
+    if not model.tokenizer.is_file():
+        raise SparsecompError(f"{model.tokenizer} is missing: calibration reads text")
+    return parse_tokenizer(model.tokenizer.read_bytes(), str(model.tokenizer))
 
 
 class _Search:

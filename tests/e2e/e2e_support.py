@@ -51,21 +51,29 @@ def compiled(model_dir: Path, output: Path, **options: object) -> Iterator[rt.Mo
         yield model
 
 
+class Reference:
+    """transformers in float32 with eager attention. `weights` is the type that the weights are
+    rounded to first."""
+
+    def __init__(self, model_dir: Path, weights: torch.dtype = torch.float32):
+        self.model = AutoModelForCausalLM.from_pretrained(
+            model_dir, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.copy_(parameter.to(weights).float())
+
+    def logits(self, ids: list[int]) -> Logits:
+        """(n, vocab)."""
+        with torch.no_grad():
+            return self.model(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+
+
 def reference_logits(
     model_dir: Path, ids: list[int], *, weights: torch.dtype = torch.float32
 ) -> Logits:
-    """Logits of transformers in float32 with eager attention, (n, vocab).
-
-    `weights` is the type that the weights are rounded to first.
-    """
-    model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameter.to(weights).float())
-        logits = model(torch.tensor([ids]), use_cache=False).logits[0]
-    return logits.numpy()
+    """What `Reference` says of one text, (n, vocab)."""
+    return Reference(model_dir, weights).logits(ids)
 
 
 def random_ids(count: int, vocab: int = 64, seed: int = 0) -> list[int]:

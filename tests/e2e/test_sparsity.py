@@ -42,7 +42,7 @@ def compiled(output: Path, **options: object) -> Compiled:
         CompileOptions(
             model_dir=MODEL,
             output=output,
-            workers=2,
+            workers=1,
             sparsity=SparsityOptions(**options),  # type: ignore[arg-type]
         )
     )
@@ -59,7 +59,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dense(room: Path) -> Path:
-    compile_model(CompileOptions(model_dir=MODEL, output=room / "dense.spz", workers=2))
+    compile_model(CompileOptions(model_dir=MODEL, output=room / "dense.spz", workers=1))
     return room / "dense.spz"
 
 
@@ -202,6 +202,19 @@ def test_text_that_cannot_be_used(content: str | bytes, problem: str, room: Path
         compiled(room / "never.spz", calibration=(file,))
     assert "\n" not in str(raised.value)
     assert not list(room.glob("*never*"))
+
+
+def test_a_model_without_a_tokenizer(room: Path) -> None:
+    model_dir = room / "silent"
+    model_dir.mkdir()
+    for file in MODEL.iterdir():
+        if file.name != "tokenizer.json":
+            (model_dir / file.name).symlink_to(file)
+    options = CompileOptions(
+        model_dir=model_dir, output=room / "never.spz", sparsity=SparsityOptions()
+    )
+    with pytest.raises(SparsecompError, match=r"silent/tokenizer.json is missing"):
+        compile_model(options)
 
 
 def test_a_sketched_head_samples_as_the_whole_one_does(room: Path) -> None:

@@ -1,4 +1,5 @@
-"""Every pass keeps what a model computes: the logits of the reference, pass by pass."""
+"""Export and every pass keep what a model computes: the reference's logits are those of
+transformers, pass by pass."""
 
 from __future__ import annotations
 
@@ -9,14 +10,17 @@ import pytest
 import torch
 from families import FAMILIES
 from tiny import POSITIONS, Tiny, load
+from transformers import AutoModelForCausalLM
+from xdsl.parser import Parser
 
+from sparsecomp.dialects import context
 from sparsecomp.reference.interpreter import Interpreter
 from sparsecomp.reference.spz import KVCache
 
 MAX_ERROR = 1e-5
 """Relative to the largest logit."""
 LENGTH = 13
-"""Longer than the families' sliding windows, so that they wrap."""
+"""Longer than the families' sliding windows, so that they wrap; no length that was traced."""
 PROMPT = 8
 
 
@@ -46,11 +50,24 @@ def prefill_and_decode(tiny: Tiny, ids: torch.Tensor) -> torch.Tensor:
     return torch.cat(rows)
 
 
+@torch.no_grad()
+def transformers_logits(path: Path, ids: torch.Tensor) -> torch.Tensor:
+    """(s, vocab), with eager attention."""
+    model = AutoModelForCausalLM.from_pretrained(
+        path, attn_implementation="eager", dtype=torch.float32
+    )
+    return model.eval()(ids[None]).logits[0]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family(family: str, model_dir_of: Callable[[str], Path]) -> None:
     tiny = load(model_dir_of(family))
     ids = torch.randint(3, 64, (LENGTH,), generator=torch.Generator().manual_seed(0))
-    expected = forward(tiny, ids)
+    expected = transformers_logits(model_dir_of(family), ids)
+    assert same(forward(tiny, ids), expected), "export"
+    assert same(forward(tiny, ids[:2]), expected[:2]), "export"
+    text = str(tiny.module)
+    assert str(Parser(context(), text).parse_module()) == text
 
     def check(name: str) -> None:
         if name == "derive-decode":
