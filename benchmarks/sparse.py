@@ -59,7 +59,7 @@ def main() -> None:
     options.build.mkdir(exist_ok=True)
     shape = Shape(*(getattr(options, name) for name in Shape.__match_args__))
     model_dir = options.build / shape.name
-    _alone(write_model, model_dir, shape)
+    alone(write_model, model_dir, shape)
     _compile(model_dir, shape, DENSE, options)
     found: list[list[Figures]] = []
     for imposed in _asked(options):
@@ -107,7 +107,7 @@ def _asked(options: argparse.Namespace) -> Iterable[tuple[Imposed, ...]]:
         yield (Imposed(options.density, options.head_density),)
 
 
-def _alone(function: Callable[..., None], *arguments: object) -> None:
+def alone(function: Callable[..., None], *arguments: object) -> None:
     """Call it in a process of its own, which takes its memory along."""
     process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
     process.start()
@@ -124,7 +124,7 @@ def _artifact(shape: Shape, imposed: Imposed, options: argparse.Namespace) -> Pa
 
 def _compile(model_dir: Path, shape: Shape, imposed: Imposed, options: argparse.Namespace) -> None:
     output = _artifact(shape, imposed, options)
-    _alone(compile_imposed, model_dir, output, shape, imposed, options.dtype, options.threads)
+    alone(compile_imposed, model_dir, output, shape, imposed, options.dtype, options.threads)
 
 
 def _measure(

@@ -24,10 +24,11 @@ from sparsecomp.calibrate.low_rank import Predictor
 from sparsecomp.calibrate.sketch import HeadSketch
 from sparsecomp.compile import compile_model
 from sparsecomp.frontend.export import build_model
-from sparsecomp.options import CompileOptions, Dtype
+from sparsecomp.options import CompileOptions, Dtype, Overlap
 from sparsecomp.sparsify import Sparsified
 from sparsecomp.sparsity import Choice, LowRank, Nested, Option, Plan
 
+EVERYTHING = Overlap()
 INDEX = "model.safetensors.index.json"
 ACTIVE = 8.0
 """The bias of every neuron: far above 0 for what is added to it, which is about N(0, 1)."""
@@ -60,17 +61,21 @@ class Shape:
 class Imposed:
     """The share of neurons, and of heads, that a decode step reads; None: all, unpredicted.
 
-    `nested`: neurons are chosen by the high planes of their weights, not by a predictor.
+    Predictors read the input of the block so many (`lookahead`) before. `nested`: neurons are
+    chosen by the high planes of their weights, not by a predictor.
     """
 
     neurons: float | None = None
     heads: float | None = None
+    lookahead: int = 0
     nested: bool = False
 
     @property
     def name(self) -> str:
         shares = {"neurons": self.neurons, "heads": self.heads}
         given = [f"{share:.0%} of {units}" for units, share in shares.items() if share is not None]
+        if self.lookahead:
+            given.append(f"lookahead {self.lookahead}")
         return ", ".join(given) + " nested" * self.nested or "dense"
 
 
@@ -115,7 +120,13 @@ def _values(name: str, shape: torch.Size, generator: torch.Generator) -> torch.T
 
 
 def compile_imposed(
-    model_dir: Path, output: Path, shape: Shape, imposed: Imposed, dtype: Dtype, workers: int
+    model_dir: Path,
+    output: Path,
+    shape: Shape,
+    imposed: Imposed,
+    dtype: Dtype,
+    workers: int,
+    overlap: Overlap = EVERYTHING,
 ) -> None:
     """An artifact of a model that `write_model` wrote."""
     blocks = list(_blocks(shape, imposed))
@@ -125,13 +136,18 @@ def compile_imposed(
         if imposed.nested and units == shape.neurons:
             choices[module] = _nested(model_dir, module, density)
         else:
-            threshold = _threshold(made.predictor(module, shape.rank), density)
             choices[module] = LowRank(
-                rank=shape.rank, density=density, active=density, threshold=threshold
+                rank=shape.rank,
+                density=density,
+                active=density,
+                threshold=_threshold(made.predictor(module, shape.rank), density),
+                lookahead=imposed.lookahead,
             )
     plan = Plan({name: (Option(choice, 0.0),) for name, choice in choices.items()}, forced=True)
     sparse = Sparsified(plan, made)
-    options = CompileOptions(model_dir=model_dir, output=output, dtype=dtype, workers=workers)
+    options = CompileOptions(
+        model_dir=model_dir, output=output, dtype=dtype, workers=workers, overlap=overlap
+    )
     compile_model(options, sparse=sparse if choices else None)
 
 

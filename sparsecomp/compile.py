@@ -14,7 +14,6 @@ import sparsecomp
 from sparsecomp.calibrate.calibration import CalibrationModel
 from sparsecomp.codegen import build, emit
 from sparsecomp.codegen.account import (
-    Reading,
     blocks,
     bytes_per_token,
     kv_bytes_per_position,
@@ -25,6 +24,7 @@ from sparsecomp.codegen.counters import counters
 from sparsecomp.codegen.pack import ArtifactWriter, weights_layout
 from sparsecomp.codegen.storage import storage_bytes
 from sparsecomp.dialects import aten, exec
+from sparsecomp.dialects.reads import Reading
 from sparsecomp.errors import SparsecompError
 from sparsecomp.frontend.export import ExportedModel, ModelFacts, export_model
 from sparsecomp.frontend.model_dir import ModelDir
@@ -226,6 +226,7 @@ class _Compiler:
             weights=self.exported.weights.get,
             positions=self.positions,
             workers=self.options.workers,
+            overlap=self.options.overlap,
             dtype=self.options.dtype,
             plan=None if sparse is None else sparse.plan,
             wider=self.wider,

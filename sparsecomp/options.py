@@ -116,6 +116,18 @@ class SparsityOptions:
                 raise SparsecompError(f"calibration text {path} does not exist")
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """What a schedule makes of predictions that are known early; to measure each by itself.
+
+    `move`: they stand beside other work, without barriers of their own. `fill`: a worker that is
+    done, or waits, does them for one that is not.
+    """
+
+    move: bool = True
+    fill: bool = True
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompileOptions:
     """Everything a compile depends on besides the model directory's files.
@@ -123,10 +135,10 @@ class CompileOptions:
     `model_dir` may also be a Hub id, `org/name`, to download.
 
     `sparsity` is None for a dense program. `context` is in positions (None: all that the model
-    supports). `shards` is over how many ranks the model is split; the IR that is printed or dumped
-    is then rank 0's. Pass names in `print_ir_before`, `print_ir_after` and `stop_after` are checked
-    by the pipeline, which knows them. `cxx` is the compiler command (empty: the compiler looks for
-    one).
+    supports). `shards` is over how many ranks the model is split; the IR that is printed or
+    dumped is then rank 0's. `overlap` turns uses of lookahead off, for ablations. Pass names in
+    `print_ir_before`, `print_ir_after` and `stop_after` are checked by the pipeline, which
+    knows them. `cxx` is the compiler command (empty: the compiler looks for one).
 
     Raises SparsecompError when an option cannot work.
     """
@@ -139,6 +151,7 @@ class CompileOptions:
     workers: int = field(default_factory=usable_cpus)
     context: int | None = None
     shards: int = 1
+    overlap: Overlap = Overlap()
     print_ir_before: tuple[str, ...] = ()
     print_ir_after: tuple[str, ...] = ()
     stop_after: str | None = None

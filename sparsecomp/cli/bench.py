@@ -50,6 +50,11 @@ class Contender:
 @click.option("--rounds", type=int, default=7, show_default=True, help="Turns that each has.")
 @click.option("--profile", is_flag=True, help="Time the kernels of a decode step too.")
 @click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="Write the predicted and measured timelines of a decode step there, for Perfetto.",
+)
+@click.option(
     "--allow-native", is_flag=True, help="Run native code that was not compiled on this machine."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -61,6 +66,7 @@ def bench_verb(
     tokens: int,
     rounds: int,
     profile: bool,
+    trace: Path | None,
     allow_native: bool,
     as_json: bool,
 ) -> None:
@@ -87,14 +93,19 @@ def bench_verb(
         observer.stage("speed", f"{rounds} rounds of {prompt} and {tokens} tokens")
         # The dense build first: ratios are over it.
         order = list(reversed(models))
-        speeds = race(order, ids, prompt=prompt, rounds=rounds, profile=profile, observer=observer)
+        timed = profile or trace is not None
+        speeds = race(order, ids, prompt=prompt, rounds=rounds, profile=timed, observer=observer)
         after = read_bandwidth(threads)
+        if trace is not None:
+            traced = _trace(trace, models[0], speeds[-1], prompt + tokens // 2)
     # The machine's best: what else ran meanwhile only makes it slower.
     bandwidth = max(before, after, key=lambda spread: spread.median)
     contenders = [
         Contender(name, path, model, speed)
         for (name, path), model, speed in zip(named, models, reversed(speeds), strict=True)
     ]
+    if trace is not None:
+        click.echo(traced, err=True)
     if as_json:
         record = {
             "text": [{"path": str(t.path), "sha256": t.sha256} for t in text],
@@ -106,7 +117,28 @@ def bench_verb(
         }
         click.echo(json.dumps(record, indent=2))
         return
-    _print(contenders, bandwidth, METHOD, threads)
+    _print(contenders, bandwidth, METHOD, threads, profile)
+
+
+def _trace(path: Path, model: Model, speed: Speed, context: int) -> str:
+    """Write the timelines of a decode step; a line about them.
+
+    The prediction is for the bandwidth over as many bytes as a token reads: they may be cached.
+    """
+    from sparsecomp.cli.schedule import decode_program, write_trace
+    from sparsecomp.evaluate.bandwidth import read_bandwidth
+    from sparsecomp.passes.machine import Machine
+    from sparsecomp.passes.tasks import timeline
+
+    workers = model.program.workers
+    size = max(int(speed.stats.bytes_per_token), 1 << 20)
+    bandwidth = read_bandwidth(workers, sweeps=15, size=size).median / workers / 1e9
+    spans = timeline(decode_program(model.artifact), Machine(bandwidth=bandwidth, context=context))
+    predicted, measured = write_trace(path, spans, speed.worker_steps)
+    return (
+        f"{path}: written; a step is predicted to take {predicted:,.0f} us at {bandwidth:.1f} GB/s "
+        f"a worker, and took {measured:,.0f} us ({measured / predicted:.2f} times that)"
+    )
 
 
 def _ids(texts: Sequence[Text], model: Model, prompt: int, tokens: int) -> list[int]:
@@ -147,7 +179,13 @@ def _record(contender: Contender, bandwidth: Spread) -> dict[str, object]:
     }
 
 
-def _print(contenders: Sequence[Contender], bandwidth: Spread, method: str, threads: int) -> None:
+def _print(
+    contenders: Sequence[Contender],
+    bandwidth: Spread,
+    method: str,
+    threads: int,
+    profile: bool,
+) -> None:
     from sparsecomp.cli.tables import console, table
 
     out = console()
@@ -175,7 +213,7 @@ def _print(contenders: Sequence[Contender], bandwidth: Spread, method: str, thre
         soft_wrap=True,
     )
     for contender in contenders:
-        if contender.speed.steps:
+        if profile:
             _print_profile(contender)
 
 

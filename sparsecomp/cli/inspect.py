@@ -32,6 +32,7 @@ STAGES = ("aten", "spz", "exec")
 )
 @click.option("--source", is_flag=True, help="Print the generated C++ instead.")
 @click.option("--recipe", is_flag=True, help="Print the recipe of its sparsity (YAML) instead.")
+@click.option("--schedule", is_flag=True, help="Print the schedule of a decode step instead.")
 @click.option(
     "--html",
     type=click.Path(path_type=Path),
@@ -41,11 +42,19 @@ STAGES = ("aten", "spz", "exec")
     "--json", "as_json", is_flag=True, help="Print the manifest and record as JSON instead."
 )
 def inspect_verb(
-    artifact: Path, stage: str | None, source: bool, recipe: bool, html: Path | None, as_json: bool
+    artifact: Path,
+    stage: str | None,
+    source: bool,
+    recipe: bool,
+    schedule: bool,
+    html: Path | None,
+    as_json: bool,
 ) -> None:
     """Show the facts, sizes, programs and sparsity of ARTIFACT. Runs nothing in it."""
-    if (stage is not None) + source + recipe + (html is not None) + as_json > 1:
-        raise click.UsageError("choose one of --ir, --source, --recipe, --html and --json")
+    if (stage is not None) + source + recipe + schedule + (html is not None) + as_json > 1:
+        raise click.UsageError(
+            "choose one of --ir, --source, --recipe, --schedule, --html and --json"
+        )
     from sparsecomp.runtime.artifact import SOURCE, Artifact, Stage, ir_member
 
     with Artifact.open(artifact) as opened:
@@ -55,6 +64,11 @@ def inspect_verb(
             click.echo(opened.read_text(SOURCE).rstrip("\n"))
         elif recipe:
             click.echo(_recipe(opened).rstrip("\n"))
+        elif schedule:
+            from sparsecomp.cli.schedule import decode_program, print_schedule
+            from sparsecomp.passes.machine import Machine
+
+            print_schedule(decode_program(opened), Machine())
         elif html is not None:
             from sparsecomp.report.page import render
 

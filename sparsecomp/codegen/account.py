@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
 
-from xdsl.dialects.builtin import MemRefType, ModuleOp, SymbolRefAttr
+from xdsl.dialects.builtin import MemRefType, ModuleOp
 from xdsl.ir import Operation
 
-from sparsecomp import nibbles
 from sparsecomp.dialects import exec
+from sparsecomp.dialects.reads import (
+    Reading,
+    block_bytes,
+    coarse_bytes,
+    correction_of,
+    neuron_bytes,
+    weight_bytes,
+    weights_of,
+)
 from sparsecomp.runtime.artifact import Block, BlockKind, CoarseUnits, Part
 
 from .counters import DECODE, Counters, counters
-
-FLOAT = 4
-"""Bytes of an element of a bias."""
 
 KERNEL_PARTS: dict[type[Operation], Part] = {
     exec.Embed: Part.EMBED,
@@ -43,27 +46,10 @@ BLOCK_KINDS: dict[type[Operation], BlockKind] = {
 """What kind of block a kernel that reads chosen units is of."""
 
 
-class Reading(Enum):
-    """Which reads of a decode step are counted."""
-
-    EXPECTED = auto()
-    """All; of chosen units as many as calibration expects."""
-    DENSE = auto()
-    """All of a program that reads every block whole and predicts nothing."""
-    FIXED = auto()
-    """Those that do not depend on what is chosen."""
-
-
 def _program(module: ModuleOp, name: str) -> exec.Program:
     return next(
         op for op in module.ops if isinstance(op, exec.Program) and op.sym_name.data == name
     )
-
-
-def _reads(op: Operation) -> Iterator[exec.Storage]:
-    for value in op.properties.values():
-        if isinstance(value, SymbolRefAttr):
-            yield exec.find_storage(op, value)
 
 
 def bytes_per_token(module: ModuleOp, reading: Reading = Reading.EXPECTED) -> dict[Part, int]:
@@ -76,27 +62,22 @@ def bytes_per_token(module: ModuleOp, reading: Reading = Reading.EXPECTED) -> di
     for op in _program(module, DECODE).body.block.ops:
         if not isinstance(op, exec.Kernel | exec.Constant):
             continue
+        if isinstance(op, exec.Kernel) and op.is_idle:
+            continue  # the queue counts
         part = _part(op)
-        once = [storage for storage in dict.fromkeys(_reads(op)) if storage not in seen]
+        once = [storage for storage in dict.fromkeys(weights_of(op)) if storage not in seen]
         if isinstance(op, exec.Embed | exec.Rope):
             seen.update(once)
             total[part] += sum(s.row_bytes(math.prod(s.dims[1:])) for s in once)
         elif reading is not Reading.DENSE or isinstance(op, exec.SparseLinear):
-            total[part] += _bytes(op, reading)
+            total[part] += weight_bytes(op, reading)
         elif isinstance(op, exec.Neurons | exec.SparseMlp):  # two that would be one
-            once = [s for s in once if s is not _correction(op)]
+            once = [s for s in once if s is not correction_of(op)]
             seen.update(once)
             total[part] += sum(storage.bytes for storage in once)
         elif part is not Part.PREDICTORS and not isinstance(op, exec.Select):
-            total[part] += _bytes(op, reading)
+            total[part] += weight_bytes(op, reading)
     return {part: round(size) for part, size in total.items()}
-
-
-def _correction(op: Operation) -> exec.Storage | None:
-    """What corrects coarse neurons."""
-    if isinstance(op, exec.Neurons) and op.correction is not None:
-        return exec.find_storage(op, op.correction)
-    return None
 
 
 def _part(op: Operation) -> Part:
@@ -110,82 +91,6 @@ def _part(op: Operation) -> Part:
     return KERNEL_PARTS.get(type(op), Part.OTHER)
 
 
-def _bytes(op: Operation, reading: Reading = Reading.EXPECTED) -> float:
-    """Of a kernel alone; tables count whole."""
-    match op:
-        case exec.SparseMlp() | exec.SparseLinear() | exec.SparseHead() if reading is Reading.FIXED:
-            return 0
-        case exec.SparseMlp():
-            chosen, further = _neuron_bytes(op)
-            share = op.density.value.data * chosen + op.active.value.data * further
-            if op.rest_density is not None:
-                share += op.rest_density.value.data * _coarse_bytes(op)
-            return _neuron(op).count * share
-        case exec.SparseLinear() if reading is Reading.EXPECTED:
-            return op.density.value.data * op.blocks.value.data * _block_bytes(op)
-        case exec.Neurons() if op.coarse is not None:
-            high, *_ = exec.find_storage(op, op.weights).sheets
-            correction, neuron = _correction(op), _neuron(op)
-            added = 0 if correction is None else correction.bytes
-            return neuron.count * (high + neuron.biases) + added
-        case exec.SparseHead() if reading is Reading.EXPECTED:
-            return op.density.value.data * exec.shape_of(op.out)[1] * _block_bytes(op)
-        case exec.Neurons():  # gates alone, or all but the columns of down
-            neuron = _neuron(op)
-            return neuron.count * (neuron.first + (neuron.up if op.gate_only is None else 0))
-        case exec.ExpertLinear():  # the chosen experts alone
-            return sum(s.bytes // s.dims[0] * _choices(op) for s in _reads(op))
-        case _:
-            return sum(storage.bytes for storage in _reads(op))
-
-
-@dataclass(frozen=True)
-class _Neuron:
-    """Bytes of one neuron of an MLP, each with its bias: its `first` row (the gate's, or up's where
-    there is no gate), the row of `up` behind a gate, the column of `down`."""
-
-    count: int
-    first: int
-    up: int
-    down: int
-    biases: int
-
-
-def _coarse_bytes(op: exec.SparseMlp) -> int:
-    """The high plane of a neuron's column of down."""
-    return exec.find_storage(op, op.weights).sheets[1]
-
-
-def _neuron(op: exec.SparseMlp | exec.Neurons) -> _Neuron:
-    storage = exec.find_storage(op, op.weights)
-    gate_bias = 0 if op.gate_bias is None else FLOAT
-    up_bias = 0 if op.up_bias is None else FLOAT
-    if op.gated is None:
-        up, down = storage.part_bytes
-        return _Neuron(storage.dims[0], up + up_bias, 0, down, up_bias)
-    gate, up, down = storage.part_bytes
-    biases = gate_bias + up_bias
-    return _Neuron(storage.dims[0], gate + gate_bias, up + up_bias, down, biases)
-
-
-def _neuron_bytes(op: exec.SparseMlp) -> tuple[int, int]:
-    """What a chosen neuron costs, and what more when it is read beyond its first product."""
-    neuron = _neuron(op)
-    if op.rest is not None:  # the high planes of its rows, and biases, have been read before
-        storage = exec.find_storage(op, op.weights)
-        low = nibbles.low_bytes(storage.dims[1])
-        return low, (low if op.gated is not None else 0) + neuron.down
-    if op.values is None:
-        return neuron.first, neuron.up + neuron.down
-    return (neuron.up if op.gate_known is not None else 0) + neuron.down, 0
-
-
-def _block_bytes(op: exec.SparseLinear | exec.SparseHead) -> int:
-    """Bytes of one block (of a head, or a row of the vocabulary) of a weight, with its bias."""
-    blocks = op.blocks.value.data if isinstance(op, exec.SparseLinear) else exec.shape_of(op.out)[1]
-    return sum(storage.bytes for storage in _reads(op)) // blocks
-
-
 def blocks(module: ModuleOp) -> tuple[Block, ...]:
     """The sparse blocks of @decode, in order: what each selection chooses from."""
     where = counters(module)
@@ -193,7 +98,7 @@ def blocks(module: ModuleOp) -> tuple[Block, ...]:
     writer: dict[exec.Buffer | None, exec.Kernel] = {}
     for op in _program(module, DECODE).body.block.ops:
         if isinstance(op, exec.Select) and not _is_rest(op):
-            predictor = round(sum(_bytes(p) for p in _predictor(op, writer)))
+            predictor = round(sum(weight_bytes(p) for p in _predictor(op, writer)))
             found.append(_block(op, predictor, where))
         if isinstance(op, exec.Kernel) and op.output is not None:
             writer[exec.buffer_of(op.output)] = op
@@ -223,12 +128,10 @@ def _block(select: exec.Select, predictor_bytes: int, where: Counters) -> Block:
     readers = [use.operation for use in select.out.uses]
     mlp = next((op for op in readers if isinstance(op, exec.SparseMlp)), None)
     if mlp is not None:
-        chosen, active = _neuron_bytes(mlp)
+        chosen, active = neuron_bytes(mlp)
     else:
         chosen = sum(
-            _block_bytes(op)
-            for op in readers
-            if isinstance(op, exec.SparseLinear | exec.SparseHead)
+            block_bytes(op) for op in readers if isinstance(op, exec.SparseLinear | exec.SparseHead)
         )
         active = 0
     owner = mlp or next(op for op in readers if isinstance(op, exec.Attend | exec.SparseHead))
@@ -256,13 +159,7 @@ def _coarse_units(mlp: exec.SparseMlp, where: Counters) -> CoarseUnits | None:
         return None
     selects = {exec.buffer_of(select.out): counter for select, counter in where.chosen.items()}
     counter = selects[exec.buffer_of(mlp.rest)]
-    return CoarseUnits(mlp.rest_density.value.data, _coarse_bytes(mlp), counter)
-
-
-def _choices(op: exec.ExpertLinear) -> int:
-    """How many experts a token chooses."""
-    assert isinstance(op.experts.type, MemRefType)
-    return math.prod(op.experts.type.get_shape())
+    return CoarseUnits(mlp.rest_density.value.data, coarse_bytes(mlp), counter)
 
 
 def _slots(module: ModuleOp) -> list[exec.KVSlot]:

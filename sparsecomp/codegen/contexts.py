@@ -73,6 +73,8 @@ class Scope:
     def units(self, op: exec.Kernel, units: int) -> str:
         """The units of this worker: `first, end`."""
         work = op.work_of
+        if work.mode in (Mode.QUEUE, Mode.IDLE):
+            return "turns.first, turns.end"
         if work.mode is not Mode.SPLIT:
             return f"0, {units}"
         first, end = _share(work.bounds)

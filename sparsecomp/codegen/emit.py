@@ -18,7 +18,7 @@ from xdsl.ir import Operation, SSAValue
 
 import sparsecomp
 from sparsecomp.dialects import exec
-from sparsecomp.dialects.exec import Space, row_strides, shape_of
+from sparsecomp.dialects.exec import Mode, Space, row_strides, shape_of
 from sparsecomp.runtime.artifact import ABI_VERSION, TOKENS_COUNTER
 
 from .contexts import CONTEXTS, Pointer, Scope, floats, integer
@@ -40,6 +40,14 @@ class Block:
 
     comment: str
     lines: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A kernel that workers take turns at while they wait."""
+
+    turns: str
+    lines: list[str]
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ def emit(module: ModuleOp, title: str) -> str:
         tokens_counter=TOKENS_COUNTER,
         trace_slots=counted.trace_slots,
         steps=steps,
+        queues=max(len(w.queues) for w in writers),
         exchanges=any(isinstance(op, exec.AllReduce) for op in module.walk()),
         abi_version=ABI_VERSION,
     )
@@ -123,6 +132,8 @@ class _Writer:
         self.program = program
         self.counted = counted
         self.counts = program.sym_name.data == DECODE
+        self.queues: dict[SSAValue, int] = {}  # by what they write
+        self.idle: list[Idle] = []  # for the next barrier
         self.steps: list[str] = []  # kernel and module of each, where they are timed
         self.env = env
         self.blocks: list[Block] = []
@@ -148,8 +159,15 @@ class _Writer:
                 shape = (1, *shape_of(op.result))
                 text = floats(exec.find_storage(op, op.storage))
                 self.pointers[op.result] = Pointer(text, 0, shape, row_strides(shape))
-            case exec.Barrier() | exec.LogitsOnly():
+            case exec.Barrier():
+                self._lines(op, {"meanwhile": self.idle})
+                self.idle = []
+            case exec.LogitsOnly():
                 self._lines(op, {})
+            case exec.Kernel() if op.is_idle:
+                lines = self._render(op, CONTEXTS[type(op)](self.scope, op))
+                self.idle.append(Idle(self._turns(op), lines))
+                return
             case exec.Kernel():
                 self._lines(op, CONTEXTS[type(op)](self.scope, op))
                 if isinstance(op, exec.Select) and op in self.counted.chosen:
@@ -158,12 +176,25 @@ class _Writer:
             self._lap(op)
 
     def _lines(self, op: Operation, context: Mapping[str, Any]) -> None:
-        name = op.name.removeprefix("exec.")
-        text = self.env.get_template(f"kernels/{name}.jinja").render(**context)
         comment = getattr(op.attributes.get("module"), "data", "")
         if not self.blocks or (comment and self.blocks[-1].comment != comment):
             self.blocks.append(Block(comment))
-        self.blocks[-1].lines += text.rstrip("\n").split("\n")
+        lines = self._render(op, context)
+        if isinstance(op, exec.Kernel) and op.work_of.mode is Mode.QUEUE:
+            head = f"for (Turns turns({self._turns(op)}); turns.take();)"
+            lines = [head, *(f"    {line}" for line in lines)]
+        self.blocks[-1].lines += lines
+
+    def _render(self, op: Operation, context: Mapping[str, Any]) -> list[str]:
+        name = op.name.removeprefix("exec.")
+        text = self.env.get_template(f"kernels/{name}.jinja").render(**context)
+        return text.rstrip("\n").split("\n")
+
+    def _turns(self, op: exec.Kernel) -> str:
+        """The queue of a kernel, how many units a worker takes of it at once, and of how many."""
+        out = op.operands[-1]
+        queue = self.queues.setdefault(out, len(self.queues))
+        return f"queues[{queue}], {op.work_of.bounds[0]}, {shape_of(out)[1]}"
 
     def _note(self, op: exec.Select) -> None:
         """Worker 0 counts what was chosen, and traces it; every worker has the same list."""

@@ -176,6 +176,11 @@ class Mode(StrEnum):
     """Every worker does an equal share of a list made at run time."""
     ONE = auto()
     """Worker `bounds[0]` does all of it."""
+    QUEUE = auto()
+    """Whoever is free does the next `bounds[0]` units of the result, until all are done."""
+    IDLE = auto()
+    """Who waits at the next barrier does the next `bounds[0]` units meanwhile. In the section after
+    that the same kernel goes on, in this mode or as a queue."""
 
 
 @irdl_attr_definition
@@ -391,6 +396,12 @@ class Kernel(IRDLOperation):
     @property
     def output(self) -> SSAValue | None:
         return None if isinstance(self, Append) else self.operands[-1]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is the beginning of a queue, done by who waits."""
+        work = self.properties.get("work")
+        return isinstance(work, WorkAttr) and work.mode is Mode.IDLE
 
     @property
     def work_of(self) -> WorkAttr:

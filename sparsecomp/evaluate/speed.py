@@ -14,8 +14,8 @@ from sparsecomp.runtime import Model, Session, Stats, StepTime
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one artifact: tokens a second, the mean seconds of each step of a decode (where they were
-    asked for), and what its session counted over all rounds.
+    """Of one artifact: tokens a second, the mean seconds of each worker at each step of a decode
+    (none where they were not asked for), and what its session counted over all rounds.
 
     `ratio` is the decode speed over the first artifact's, round by round.
     """
@@ -24,7 +24,12 @@ class Speed:
     decode: Spread
     ratio: Spread
     stats: Stats
-    steps: tuple[StepTime, ...]
+    worker_steps: tuple[tuple[StepTime, ...], ...]
+
+    @property
+    def steps(self) -> tuple[StepTime, ...]:
+        """Worker 0's."""
+        return self.worker_steps[0] if self.worker_steps else ()
 
     @property
     def bytes_per_second(self) -> float:
@@ -84,7 +89,7 @@ def race(
             decode=Spread.of([decoded / turn.decode for turn in took]),
             ratio=Spread.of([a.decode / b.decode for a, b in zip(turns[0], took, strict=True)]),
             stats=counted,
-            steps=timed,
+            worker_steps=timed,
         )
         for took, counted, timed in zip(turns, stats, steps, strict=True)
     ]
@@ -100,12 +105,12 @@ def _turn(session: Session, ids: Sequence[int], prompt: int) -> _Round:
     return _Round(between - started, time.perf_counter() - between)
 
 
-def _steps(session: Session, ids: Sequence[int], prompt: int) -> tuple[StepTime, ...]:
-    """Seconds of each step of one decode, on average."""
+def _steps(session: Session, ids: Sequence[int], prompt: int) -> tuple[tuple[StepTime, ...], ...]:
+    """Seconds of each worker at each step of one decode, on average."""
     session.profile()
     _turn(session, ids, prompt)
     decoded = len(ids) - prompt
     return tuple(
-        StepTime(step.kernel, step.module, step.seconds / decoded)
-        for step in session.step_seconds()
+        tuple(StepTime(s.kernel, s.module, s.seconds / decoded) for s in session.step_seconds(w))
+        for w in range(session.workers)
     )

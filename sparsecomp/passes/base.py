@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, Protocol
 
@@ -14,7 +14,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
 from sparsecomp.errors import SparsecompError
-from sparsecomp.options import Dtype
+from sparsecomp.options import Dtype, Overlap
 from sparsecomp.sparsity import Plan
 
 Weights = Callable[[str], torch.Tensor]
@@ -43,6 +43,7 @@ class PassContext:
     positions: int
     """Positions compiled for: the context of the artifact."""
     workers: int = 1
+    overlap: Overlap = field(default_factory=Overlap)
     dtype: Dtype = Dtype.F32
     plan: Plan | None = None
     """What may be made sparse; None: nothing."""

@@ -32,6 +32,7 @@ from .raise_linear import RaiseLinear
 from .raise_mlp import RaiseMlp
 from .raise_norm import RaiseNorm
 from .raise_rope import RaiseRope
+from .schedule_lookahead import ScheduleLookahead
 from .schedule_workers import ScheduleWorkers
 from .select_kernels import SelectKernels
 from .shard import Shard
@@ -87,6 +88,7 @@ LOWERING: tuple[Step, ...] = (
     Step("exec", FuseResidual()),
     Step("exec", FuseMaps()),
     Step("exec", ScheduleWorkers()),
+    Step("exec", ScheduleLookahead()),
     Step("exec", PlanMemory()),
 )
 """From the model to a scheduled program."""

@@ -6,10 +6,10 @@ by one worker and touched by another, and no buffer may share bytes with one tha
 
 from __future__ import annotations
 
-from xdsl.ir import Operation
+from xdsl.ir import Operation, SSAValue
 
 from sparsecomp.dialects import exec
-from sparsecomp.dialects.exec import Space
+from sparsecomp.dialects.exec import Mode, Space
 
 from .plan_memory import lives
 from .schedule_workers import reads, writes_for_others
@@ -17,7 +17,7 @@ from .schedule_workers import reads, writes_for_others
 
 def race(program: exec.Program) -> Operation | None:
     """The first op that is not safe, or None."""
-    return _does_not_wait(program) or _overlaps(program)
+    return _does_not_wait(program) or _left_behind(program) or _overlaps(program)
 
 
 def _does_not_wait(program: exec.Program) -> Operation | None:
@@ -36,6 +36,22 @@ def _does_not_wait(program: exec.Program) -> Operation | None:
                 return op
             written |= writes_for_others(op)
     return None
+
+
+def _left_behind(program: exec.Program) -> Operation | None:
+    """Idle work that does not go on in the next phase: who began it may still be at it then."""
+    before: dict[SSAValue, Operation] = {}  # idle work of the phase before, by what it writes
+    idle: dict[SSAValue, Operation] = {}
+    for op in program.body.block.ops:
+        if isinstance(op, exec.Barrier):
+            if before:
+                return next(iter(before.values()))
+            before, idle = idle, {}
+        elif isinstance(op, exec.Kernel) and op.work_of.mode in (Mode.IDLE, Mode.QUEUE):
+            before.pop(op.operands[-1], None)
+            if op.is_idle:
+                idle[op.operands[-1]] = op
+    return next(iter((before | idle).values()), None)
 
 
 def _overlaps(program: exec.Program) -> Operation | None:

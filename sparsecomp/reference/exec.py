@@ -181,7 +181,7 @@ class Worker:
     def units(self, op: exec.Kernel, count: int) -> slice:
         """This worker's share of `count` units."""
         work = op.work_of
-        if work.mode is not Mode.SPLIT:
+        if work.mode is not Mode.SPLIT:  # of a queue, the first to come takes all
             return slice(0, count)
         assert work.bounds[0] == 0 and work.bounds[-1] == count, "a unit that nobody does"
         return slice(work.bounds[self.number], work.bounds[self.number + 1])
@@ -191,6 +191,8 @@ class Worker:
         work = op.work_of
         if work.mode is Mode.ONE:
             return work.bounds[0] == self.number
+        if work.mode in (Mode.QUEUE, Mode.IDLE):
+            return self.number == 0
         return work.mode is not Mode.ROWS or len(self.rows) > 0
 
     def weights(self, op: exec.Kernel, name: str, coarse: bool = False) -> tuple[torch.Tensor, ...]:

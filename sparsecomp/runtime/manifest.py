@@ -23,7 +23,7 @@ from sparsecomp.runtime.strict import (
 
 FORMAT = "sparsecomp"
 FORMAT_VERSION = 3
-ABI_VERSION = 4
+ABI_VERSION = 5
 """Version of the C interface between the runtime and a native program (`sc_abi_version`)."""
 
 

@@ -153,10 +153,10 @@ class NativeProgram:
         _fit(self._trace(session, pointer, 0 if room is None else len(room)), "trace slots")
 
     def profile(self, session: int, ticks: npt.NDArray[np.int64] | None) -> None:
-        """Has each decode add the nanoseconds of each of its `steps` to `ticks` (steps,); None
-        ends it. `ticks` must outlive that."""
+        """Has each decode add the nanoseconds of each worker at each of its `steps` to `ticks`
+        (workers, steps); None ends it. `ticks` must outlive that."""
         pointer = None if ticks is None else ticks.ctypes.data_as(_INT64_POINTER)
-        _fit(self._profile(session, pointer, 0 if ticks is None else len(ticks)), "steps")
+        _fit(self._profile(session, pointer, 0 if ticks is None else ticks.size), "steps")
 
     @functools.cached_property
     def steps(self) -> tuple[tuple[str, str], ...]:

@@ -163,19 +163,25 @@ class Session:
         """Whether decode steps time their kernels for `step_seconds`; at first not."""
         with self._lock:
             handle, program = self._opened(), self._model._program
-            ticks = np.zeros(len(program.steps), np.int64) if on else None
+            shape = self._model.program.workers, len(program.steps)
+            ticks = np.zeros(shape, np.int64) if on else None
             program.profile(handle, ticks)
             self._ticks = ticks
 
-    def step_seconds(self) -> tuple[StepTime, ...]:
-        """Seconds that worker 0 spent in each kernel and barrier of decode, since `profile`.
+    @property
+    def workers(self) -> int:
+        """Threads that a step runs on, the caller's among them."""
+        return self._model.program.workers
+
+    def step_seconds(self, worker: int = 0) -> tuple[StepTime, ...]:
+        """Seconds that a worker spent in each kernel and barrier of decode, since `profile`.
 
         Raises SparsecompError where `profile` is off.
         """
         with self._lock:
             if self._ticks is None:
                 raise SparsecompError("the session does not profile; call profile() first")
-            steps = zip(self._model._program.steps, self._ticks.tolist(), strict=True)
+            steps = zip(self._model._program.steps, self._ticks[worker].tolist(), strict=True)
             return tuple(StepTime(*step, ticks * 1e-9) for step, ticks in steps)
 
     def close(self) -> None:

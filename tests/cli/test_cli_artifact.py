@@ -18,7 +18,7 @@ from sparsecomp.runtime import state
 PROGRAM = r"""
 #include <cstdint>
 extern "C" {
-int32_t sc_abi_version(void) { return 4; }
+int32_t sc_abi_version(void) { return 5; }
 void* sc_model_open(const void* weights) { return const_cast<void*>(weights); }
 void sc_model_close(void*) {}
 void* sc_session_open(void* model, int64_t) { return model; }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from sparsecomp.codegen.account import (
-    Reading,
     blocks,
     bytes_per_token,
     kv_bytes_per_position,
@@ -13,6 +12,7 @@ from sparsecomp.codegen.account import (
     rewind_limit,
 )
 from sparsecomp.codegen.counters import counters
+from sparsecomp.dialects.reads import Reading
 from sparsecomp.opt import parse
 from sparsecomp.runtime.artifact import Block, BlockKind, Part
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from evaluate_support import WORDS
 
 import sparsecomp.runtime as rt
 from sparsecomp.cli.bench import bench_verb, sum_layers
+from sparsecomp.cli.inspect import inspect_verb
 from sparsecomp.errors import SparsecompError
 from sparsecomp.evaluate import bandwidth
 from sparsecomp.evaluate.bandwidth import read_bandwidth
@@ -79,6 +81,33 @@ def test_tables(artifact: Path, held: Path) -> None:
     )
     assert "prefill" in words and "KV cache" in words and "numpy.max over int64" in words
     assert "decode over dense" not in words
+
+
+def test_a_trace_has_both_timelines_of_each_worker(
+    artifact: Path, held: Path, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.json"
+    options = ("--prompt", 5, "--tokens", 5, "--rounds", 1)
+    assert "linear" not in bench(artifact, "--text", held, *options, "--trace", trace)
+    events = json.loads(trace.read_text())["traceEvents"]
+    timed = [event for event in events if event["ph"] == "X"]
+    assert {(e["cat"], e["tid"]) for e in timed} == {
+        (timeline, worker) for timeline in ("predicted", "measured") for worker in (0, 1)
+    }
+    own = [e for e in timed if (e["cat"], e["tid"]) == ("measured", 1)]
+    assert {"linear", "mlp", "barrier"} <= {e["name"] for e in own}
+    for before, after in pairwise(own):  # one thing after the other
+        assert after["ts"] == pytest.approx(before["ts"] + before["dur"])
+    predicted = {e["args"]["module"]: e["dur"] for e in timed if e["cat"] == "predicted"}
+    assert all(length > 0 for length in predicted.values())
+
+
+def test_the_schedule_is_shown(artifact: Path) -> None:
+    shown = CliRunner().invoke(inspect_verb, [str(artifact), "--schedule"], catch_exceptions=False)
+    words = shown.stdout.split()
+    # Barriers after the attention and the MLP of two layers; linears are too small to be split.
+    assert "5 sections; predicted" in " ".join(words)
+    assert (words.count("context"), words.count("split")) == (2, 3)
 
 
 @pytest.mark.parametrize(

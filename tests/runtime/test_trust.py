@@ -119,7 +119,7 @@ def test_two_programs_at_once_and_one_after_the_other(untrusted_toy: Toy, tmp_pa
 @pytest.mark.parametrize(
     ("definition", "expected"),
     [
-        ("-DABI=1", "it speaks ABI 1, this runtime speaks 4; compile it again"),
+        ("-DABI=1", "it speaks ABI 1, this runtime speaks 5; compile it again"),
         ("-DWITHOUT_DECODE", "it has no function sc_decode; compile it again"),
     ],
 )

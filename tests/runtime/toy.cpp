@@ -8,7 +8,7 @@
 #include <cstring>
 
 #ifndef ABI
-#define ABI 4
+#define ABI 5
 #endif
 
 namespace {

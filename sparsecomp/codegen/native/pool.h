@@ -55,6 +55,30 @@ class Epoch {
     std::condition_variable wake_;
 };
 
+// How many units of a kernel have been handed out.
+struct alignas(64) Queue {
+    std::atomic<int64_t> taken{0};
+};
+
+// A worker's turns at a queue of `units`: each takes the next `at_once`, first..end.
+class Turns {
+  public:
+    Turns(Queue& queue, int64_t at_once, int64_t units)
+        : queue_(queue), at_once_(at_once), units_(units) {}
+
+    bool take() {
+        first = queue_.taken.fetch_add(at_once_, std::memory_order_relaxed);
+        end = first + at_once_ < units_ ? first + at_once_ : units_;
+        return first < units_;
+    }
+
+    int64_t first = 0, end = 0;
+
+  private:
+    Queue& queue_;
+    const int64_t at_once_, units_;
+};
+
 // `workers` threads counting the caller, which is worker 0. One run at a time.
 class Pool {
   public:
@@ -88,11 +112,19 @@ class Pool {
 
     // Inside a task: returns when every worker has called it as often.
     void barrier() {
+        barrier([] { return false; });
+    }
+
+    // The same. Who waits calls meanwhile() as long as that finds something to do.
+    template <class Work>
+    void barrier(Work meanwhile) {
         uint32_t seen = released_.value();
         if (arrived_.fetch_add(1) + 1 == workers_) {
             arrived_.store(0, std::memory_order_relaxed);
             released_.advance();
         } else {
+            while (released_.value() == seen && meanwhile()) {
+            }
             released_.wait_past(seen, spin_);
         }
     }
