@@ -216,7 +216,8 @@ static void heads_decode(const char* queries, const char* outputs) {
     static float *x = floats(max(K, H * E)), *y = floats(WORKERS * round_up(max(K, H * E), 16));
     static const auto list = [](int64_t l) { return &lists[l * (H + 1)]; };
     static const auto rows = matrix<bf16, K>(buffer, LAYERS * H * E);
-    static const auto columns = matrix<bf16, H * E>(buffer, LAYERS * K);
+    static const auto by_column = columns<bf16, K>(buffer, LAYERS * H * E);
+    static const auto whole = matrix<bf16, H * E>(buffer, LAYERS * K);
     int64_t bytes = LAYERS * LAYER * 2 / H * (H / 2);
     against_dense(
         queries, bytes,
@@ -234,13 +235,13 @@ static void heads_decode(const char* queries, const char* outputs) {
         outputs, bytes,
         [](int w) {
             for (int64_t l = 0; l < LAYERS; ++l)
-                linear_listed_columns<bf16, K, E>(y + w * round_up(K, 16), x, rows.from(l * H * E),
-                                                  list(l), E * w / WORKERS,
-                                                  E * (w + 1) / WORKERS);
+                linear_listed_columns<bf16, K, E>(y + w * round_up(K, 16), x,
+                                                  by_column.from(l * H * E), list(l),
+                                                  E * w / WORKERS, E * (w + 1) / WORKERS);
         },
         [](int w) {
             for (int64_t l = 0; l < LAYERS; ++l)
-                linear_rows<bf16, H * E>(y, x, columns.from(l * K), nullptr, K * w / WORKERS,
+                linear_rows<bf16, H * E>(y, x, whole.from(l * K), nullptr, K * w / WORKERS,
                                          K * (w + 1) / WORKERS);
         });
 }

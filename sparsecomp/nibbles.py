@@ -1,19 +1,26 @@
 """How a row of weights lies in memory in 8 or 4 bits: two planes of nibbles.
 
 A row is padded to blocks of BLOCK weights; GROUP weights share a bfloat16 scale s. A plane has a
-nibble of each weight: in each block of 64, byte i has weight i in its low half and weight 32 + i
-in its high half. After its nibbles the high plane has the row's scales and its outlier.
+nibble of each weight: in each block of 64 places, byte i has place i in its low half and place
+32 + i in its high half. After its nibbles the high plane has the row's scales and its outlier.
+
+Rows that are added to a sum are *plain*: the weights lie in order. Rows that are multiplied are
+*spread*, so that a lane of a vector, four places, keeps to one group over many blocks and its sum
+is scaled once. Blocks form chunks: as many of 8 as there are, then at most one of 4, of 2 and of 1.
+A chunk of V blocks has 2 V groups, each cut into V pieces; block v has piece v of each group.
 
 8 bits: weight = s (16 high + low - 128). 4 bits: weight = s (16 high - 120.5), which is also what
 the high plane of an 8-bit row says alone, with the unknown low nibble at its mean.
 
-The outlier is the one weight of a row that stands out most of its group. Its index (uint16) says
+The outlier is the one weight of a row that stands out most of its group. Its place (uint16) says
 where its value (bfloat16) is added to what the nibbles say, which is about 0 there. A few rows of
 down are little else than one large weight, which meets activations as large: rounding what shares
 its scale would change the model.
 """
 
 from __future__ import annotations
+
+from enum import StrEnum, auto
 
 BLOCK = 64
 GROUP = 32
@@ -24,6 +31,19 @@ MAX_WIDTH = 1 << 16
 LOW_MEAN = 7.5
 FACTOR_STEPS = 127 * 128
 """What a row is multiplied with is rounded to whole parts of the largest of its group by this."""
+
+
+class Order(StrEnum):
+    """Which weight lies in which place of the blocks of a row."""
+
+    PLAIN = auto()
+    SPREAD = auto()
+
+
+def chunks(width: int) -> list[int]:
+    """The blocks of each chunk of a spread row of `width` weights, padded."""
+    blocks = width // BLOCK
+    return [8] * (blocks // 8) + [size for size in (4, 2, 1) if blocks & size]
 
 
 def padded(weights: int) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from sparsecomp import sketches
-from sparsecomp.nibbles import BLOCK, GROUP, LOW_MEAN, padded
+from sparsecomp.nibbles import BLOCK, GROUP, LOW_MEAN, Order, chunks, padded
 
 SHRINKS = torch.linspace(0.7, 1.0, 13)
 """Of the largest weight of a group: what 4 bits reach up to, tried for the least squared error."""
@@ -78,15 +78,30 @@ def round_to(weight: torch.Tensor, bits: int) -> torch.Tensor:
     return rounded(flat, bits).values(weight.shape[-1]).view(weight.shape)
 
 
-def planes(row: Rounded) -> tuple[torch.Tensor, torch.Tensor]:
+def planes(row: Rounded, order: Order) -> tuple[torch.Tensor, torch.Tensor]:
     """The bytes of the high and of the low plane, uint8 (rows, high_bytes), (rows, low_bytes or
     0)."""
-    index = torch.stack([row.index & 255, row.index >> 8], 1).to(torch.uint8)
+    at = weight_at(row.high.shape[1], order)
+    place = at.argsort()[row.index]
+    index = torch.stack([place & 255, place >> 8], 1).to(torch.uint8)
     kept = [row.scales.contiguous(), row.outlier[:, None].contiguous()]
     scales, outlier = (part.view(torch.uint8) for part in kept)
-    high = torch.cat([_packed(row.high), scales, index, outlier], 1)
-    low = high[:, :0] if row.low is None else _packed(row.low)
+    high = torch.cat([_packed(row.high[:, at]), scales, index, outlier], 1)
+    low = high[:, :0] if row.low is None else _packed(row.low[:, at])
     return high, low
+
+
+def weight_at(width: int, order: Order) -> torch.Tensor:
+    """The weight in each place of the blocks of a padded row, int64 (width,)."""
+    index = torch.arange(width)
+    if order is Order.PLAIN:
+        return index
+    sizes = [blocks * BLOCK for blocks in chunks(width)]
+    parts = [
+        chunk.view(-1, len(chunk) // BLOCK, GROUP * BLOCK // len(chunk)).transpose(0, 1).flatten()
+        for chunk in index.split(sizes)
+    ]
+    return torch.cat(parts)
 
 
 def _packed(nibbles: torch.Tensor) -> torch.Tensor:

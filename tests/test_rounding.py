@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsecomp import nibbles
+from sparsecomp.nibbles import Order
 from sparsecomp.rounding import planes, round_to, rounded
 
 Bytes = npt.NDArray[np.uint8]
+ORDERS = st.sampled_from(Order)
 
 
 def weights(rows: int, width: int, seed: int, scale: float = 1.0) -> torch.Tensor:
@@ -20,15 +22,29 @@ def weights(rows: int, width: int, seed: int, scale: float = 1.0) -> torch.Tenso
     return torch.randn(rows, width, generator=generator) * scale
 
 
+def place(i: int, width: int, order: Order) -> int:
+    """Where weight i of a row lies, as the layout says."""
+    if order is Order.PLAIN:
+        return i
+    first, left = 0, nibbles.padded(width) // 64
+    for blocks in (8, 4, 2, 1):
+        while left >= blocks:
+            if i < 64 * (first + blocks):
+                (group, at), piece = divmod(i - 64 * first, 32), 32 // blocks
+                return 64 * (first + at // piece) + group * piece + at % piece
+            first, left = first + blocks, left - blocks
+    raise AssertionError(f"no weight {i} in {width}")
+
+
 def nibble(plane: Bytes, i: int) -> int:
-    """Weight i of a plane, as the layout says."""
+    """What lies in place i of a plane."""
     block, at = divmod(i, 64)
     byte = int(plane[32 * block + at % 32])
     return byte & 15 if at < 32 else byte >> 4
 
 
 def outlier(high: Bytes, width: int) -> tuple[int, float]:
-    """Its index and its value."""
+    """Its place and its value."""
     *_, low, top, first, last = map(int, high)
     bits = (first | last << 8) << 16
     return low | top << 8, float(np.array(bits, np.uint32).view(np.float32))
@@ -40,30 +56,32 @@ def scale(high: Bytes, width: int, i: int) -> float:
     return float(np.array(bits << 16, np.uint32).view(np.float32))
 
 
-@given(width=st.integers(1, 200), seed=st.integers(0, 99))
-def test_the_planes_of_8_bits_recombine(width: int, seed: int) -> None:
+@given(width=st.integers(1, 200) | st.just(990), seed=st.integers(0, 99), order=ORDERS)
+def test_the_planes_of_8_bits_recombine(width: int, seed: int, order: Order) -> None:
     row = rounded(weights(1, width, seed), 8)
-    high, low = (plane[0].numpy() for plane in planes(row))
+    high, low = (plane[0].numpy() for plane in planes(row, order))
     assert len(high) == nibbles.high_bytes(width) and len(low) == nibbles.low_bytes(width)
     exact, coarse = row.values(width)[0], row.coarse().values(width)[0]
     index, kept = outlier(high, width)
     for i in range(width):
-        h, s = nibble(high, i), scale(high, width, i)
-        more = np.float32(kept if i == index else 0)
-        assert exact[i] == np.float32(s * (16 * h + nibble(low, i) - 128)) + more
+        at, s = place(i, width, order), scale(high, width, i)
+        h = nibble(high, at)
+        more = np.float32(kept if at == index else 0)
+        assert exact[i] == np.float32(s * (16 * h + nibble(low, at) - 128)) + more
         assert coarse[i] == np.float32(s * (16 * h - 120.5)) + more
 
 
-@given(width=st.integers(1, 200), seed=st.integers(0, 99))
-def test_4_bits_are_one_plane(width: int, seed: int) -> None:
+@given(width=st.integers(1, 200), seed=st.integers(0, 99), order=ORDERS)
+def test_4_bits_are_one_plane(width: int, seed: int, order: Order) -> None:
     row = rounded(weights(1, width, seed), 4)
-    high, low = planes(row)
+    high, low = planes(row, order)
     assert low.shape == (1, 0)
     plane = high[0].numpy()
     index, kept = outlier(plane, width)
     for i in range(width):
-        value = scale(plane, width, i) * (16 * nibble(plane, i) - 120.5)
-        more = np.float32(kept if i == index else 0)
+        at = place(i, width, order)
+        value = scale(plane, width, i) * (16 * nibble(plane, at) - 120.5)
+        more = np.float32(kept if at == index else 0)
         assert row.values(width)[0, i] == np.float32(value) + more
 
 

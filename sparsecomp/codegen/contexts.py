@@ -91,12 +91,14 @@ def floats(storage: exec.Storage) -> str:
 
 def matrix(storage: exec.Storage) -> dict[str, Any]:
     """A storage as its kernels see it: as rows of its last dimension."""
-    dims = storage.dims[::-1] if storage.layout.data is Layout.COLUMNS else storage.dims
+    by_columns = storage.layout.data is Layout.COLUMNS
+    dims = storage.dims[::-1] if by_columns else storage.dims
+    view = "columns" if by_columns else "matrix"
     name = element(storage.element)
     place = f"w + {integer(storage.offset)}"
     return {
         "element": name,
-        "weight": f"matrix<{name}, {dims[-1]}>({place}, {math.prod(dims[:-1])})",
+        "weight": f"{view}<{name}, {dims[-1]}>({place}, {math.prod(dims[:-1])})",
     }
 
 

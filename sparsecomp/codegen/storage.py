@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import to_lines
 from sparsecomp.errors import SparsecompError
+from sparsecomp.nibbles import Order
 from sparsecomp.rounding import Rounded, planes, rounded, rounded_sketch, sketch_lots
 
 Weights = Callable[[str], torch.Tensor]
@@ -65,8 +66,13 @@ def _neuron_major(storage: exec.Storage, parts: list[torch.Tensor]) -> torch.Ten
 def _sheets(storage: exec.Storage, parts: list[Rounded]) -> torch.Tensor:
     """The sheets one behind the other, each from a line on. neuron_major: the high planes of the
     rows, those of the columns, all low planes."""
-    high, low = zip(*map(planes, parts), strict=True)
-    if storage.layout.data is exec.Layout.NEURON_MAJOR:
+    neuron_major = storage.layout.data is exec.Layout.NEURON_MAJOR
+    added = storage.layout.data is exec.Layout.COLUMNS
+    orders = [Order.PLAIN if added else Order.SPREAD] * len(parts)
+    if neuron_major:
+        orders[-1] = Order.PLAIN
+    high, low = zip(*map(planes, parts, orders), strict=True)
+    if neuron_major:
         sheets = [torch.cat(high[:-1], 1), high[-1], torch.cat(low, 1)]
     else:
         sheets = [high[0], low[0]]

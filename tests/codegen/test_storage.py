@@ -25,6 +25,7 @@ from sparsecomp.codegen.storage import storage_bytes
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import LINE, Layout
 from sparsecomp.errors import SparsecompError
+from sparsecomp.nibbles import Order
 from sparsecomp.rounding import planes, rounded
 
 
@@ -126,7 +127,9 @@ def test_quantised_rows(layout: Layout, bits: int) -> None:
     """The high planes of all rows, then the low ones."""
     weight = torch.randn(7, 70, generator=torch.Generator().manual_seed(0))
     stored = storage(layout, (7, 70), ["w"], bits=bits)
-    high, low = planes(rounded(weight.T if layout is Layout.COLUMNS else weight, bits))
+    by_columns = layout is Layout.COLUMNS
+    order = Order.PLAIN if by_columns else Order.SPREAD
+    high, low = planes(rounded(weight.T if by_columns else weight, bits), order)
     expected = lines(sheet(high)) + lines(sheet(low))
     assert len(expected) == stored.bytes
     assert bytes(storage_bytes(stored, {"w": weight}.__getitem__)) == expected
@@ -144,8 +147,8 @@ def test_quantised_neurons(gated: bool, bits: int) -> None:
     }
     rows = ["gate", "up"] if gated else ["up"]
     stored = storage(Layout.NEURON_MAJOR, (5, 70, 40), [*rows, "down"], bits=bits)
-    split = [planes(rounded(weights[name], bits)) for name in rows]
-    high, low = planes(rounded(weights["down"].T, bits))
+    split = [planes(rounded(weights[name], bits), Order.SPREAD) for name in rows]
+    high, low = planes(rounded(weights["down"].T, bits), Order.PLAIN)
     first = sheet(*(h for h, _ in split))
     sheets = [first, sheet(high)]
     if bits == 8:

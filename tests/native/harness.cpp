@@ -52,6 +52,7 @@ PACK(65)
 PACK(70)
 PACK(100)
 PACK(576)
+PACK(927)
 
 // Weights come as bytes and a number of rows (neurons).
 #define LINEAR(T, K)                                                                              \
@@ -78,6 +79,7 @@ LINEAR(bf16, 577)
 LINEAR(int8, 1)
 LINEAR(int8, 100)
 LINEAR(int8, 576)
+LINEAR(int8, 927)
 LINEAR(int4, 31)
 LINEAR(int4, 65)
 LINEAR(int4, 576)
@@ -86,7 +88,7 @@ LINEAR(int4, 576)
     EXPORT linear_columns_##T##_##K(float* y, int64_t ldy, const float* x, int64_t ldx,           \
                                     const void* w, const float* b, int64_t m, int64_t n0,         \
                                     int64_t n1) {                                                 \
-        linear_columns<T, K, N>(y, ldy, x, ldx, matrix<T, N>(w, K), b, m, n0, n1);                \
+        linear_columns<T, K, N>(y, ldy, x, ldx, columns<T, N>(w, K), b, m, n0, n1);                \
     }
 COLUMNS(f32, 7, 96)
 COLUMNS(f32, 130, 37)
@@ -104,8 +106,8 @@ COLUMNS(int4, 31, 96)
     }                                                                                             \
     EXPORT linear_listed_columns_##T##_##SIZE(float* out, const float* x, const void* w,          \
                                               const int32_t* list, int64_t k0, int64_t k1) {      \
-        const auto rows = matrix<T, OTHER>(w, SIZE * BLOCKS);                                     \
-        linear_listed_columns<T, OTHER, SIZE>(out, x, rows, list, k0, k1);                        \
+        const auto all = columns<T, OTHER>(w, SIZE * BLOCKS);                                     \
+        linear_listed_columns<T, OTHER, SIZE>(out, x, all, list, k0, k1);                         \
     }
 BLOCKS(f32, 10, 6, 37)
 BLOCKS(bf16, 64, 9, 96)

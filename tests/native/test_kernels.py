@@ -107,16 +107,18 @@ class Weights:
         return len(self.exact)
 
 
-def weights(t: str, values: Array) -> Weights:
-    """A matrix in storage, which ends right before NaNs. A row of NaNs means a row of them."""
+def weights(t: str, values: Array, spread: bool = True) -> Weights:
+    """A matrix in storage, which ends right before NaNs. A row of NaNs means a row of them.
+
+    Of quantised rows those to multiply are spread, those to add are not."""
     if t in QUANTIZED:
-        high, low, exact = planes(t, values)
+        high, low, exact = planes(t, values, spread)
         return Weights(sheets([high], [low] if t == "int8" else []), exact)
     stored = STORE[t](values)
     return Weights(stored, wide(stored))
 
 
-def planes(t: str, values: Array) -> tuple[Array, Array, Array]:
+def planes(t: str, values: Array, spread: bool) -> tuple[Array, Array, Array]:
     """The high planes, the low planes and the meaning of the rows of a matrix.
 
     Zero is the weight farthest from what pads a row here.
@@ -137,14 +139,29 @@ def planes(t: str, values: Array) -> tuple[Array, Array, Array]:
     exact[np.arange(n), outlier] += wide(more)  # of one sign: no digits are lost
     q = q.astype(np.uint8).reshape(n, -1)
     q[:, k:] = RNG.integers(0, 256, q[:, k:].shape)  # padding is not to matter
-    blocks = q.reshape(n, -1, 2, 32)  # a byte holds weights i and 32 + i
+    at = np.array(places(q.shape[1]) if spread else range(q.shape[1]))
+    blocks = q[:, at].reshape(n, -1, 2, 32)  # a byte holds what lies in places i and 32 + i
     low = (blocks[:, :, 0] & 15) | (blocks[:, :, 1] << 4)
     high = (blocks[:, :, 0] >> 4) | (blocks[:, :, 1] & 0xF0)
-    last = np.stack([outlier.astype(np.uint16), more], axis=1)
+    last = np.stack([at.argsort()[outlier].astype(np.uint16), more], axis=1)
     coarse = np.concatenate(
         [high.reshape(n, -1), np.array(scales).view(np.uint8), last.view(np.uint8)], axis=1
     )
     return coarse, low.reshape(n, -1), exact
+
+
+def places(width: int) -> list[int]:
+    """The weight in each place of a spread row: of a chunk, the first piece of each group, then the
+    second of each, .."""
+    order: list[int] = []
+    while len(order) < width:
+        first = len(order)
+        blocks = next(size for size in (8, 4, 2, 1) if 64 * size <= width - first)
+        piece = 32 // blocks
+        for start in range(0, 32, piece):
+            for group in range(first, first + 64 * blocks, 32):
+                order += range(group + start, group + start + piece)
+    return order
 
 
 def sheets(*parts_of: list[Array]) -> Array:
@@ -285,6 +302,7 @@ LINEARS = [
     ("int8", 1),
     ("int8", 100),
     ("int8", 576),
+    ("int8", 927),
     ("int4", 31),
     ("int4", 65),
     ("int4", 576),
@@ -415,7 +433,7 @@ def test_activations_that_are_no_numbers_give_none(lib: ctypes.CDLL, value: floa
 def test_linear_columns(lib: ctypes.CDLL, t: str, k: int, n: int, m: int, bias: bool) -> None:
     ldx = k + 3
     w, b = RNG.standard_normal((n, k)), f32(RNG.standard_normal(n)) if bias else None
-    columns, x = weights(t, w.T), f32(RNG.standard_normal((m, ldx)))
+    columns, x = weights(t, w.T, spread=False), f32(RNG.standard_normal((m, ldx)))
     x[:, k:] = np.nan
     y = Output(m, n)
     for n0, n1 in [(0, 16), (16, 16), (16, n)]:
@@ -465,7 +483,7 @@ def test_linear_of_listed_blocks(
     # Rows of the listed side, whichever it is. What is not listed is not to be read.
     w = RNG.standard_normal((units, other))
     w[~kept] = np.nan
-    w = weights(t, w)
+    w = weights(t, w, spread=side == "rows")
     exact = np.where(kept[:, None], w.exact, 0)
     x = f32(RNG.standard_normal(other if side == "rows" else units))
     b = f32(RNG.standard_normal(units)) if data.draw(st.booleans()) else None
@@ -520,7 +538,9 @@ MLPS = [
 def packed_neurons(t: str, parts: list[Array]) -> tuple[Array, list[Array]]:
     """(gate,) up and down packed by neuron, and what each of them means."""
     if t in QUANTIZED:
-        high, low, exact = map(list, zip(*(planes(t, p) for p in parts), strict=True))
+        orders = [True] * (len(parts) - 1) + [False]
+        given = [planes(t, p, spread) for p, spread in zip(parts, orders, strict=True)]
+        high, low, exact = map(list, zip(*given, strict=True))
         return sheets(high[:-1], high[-1:], low if t == "int8" else []), exact
     align = 64 // STORE[t](np.zeros(1)).itemsize
     padded = [np.pad(p, ((0, 0), (0, -p.shape[1] % align))) for p in parts]
@@ -698,14 +718,16 @@ def test_a_list_longer_than_one_chunk(lib: ctypes.CDLL) -> None:
 COARSE = [("relu", True, 70, 33, 31), ("silu", True, 65, 100, 64), ("relu", False, 100, 65, 70)]
 
 
-def high_meaning(planes: Array, k: int) -> Array:
+def high_meaning(planes: Array, k: int, spread: bool) -> Array:
     """What high planes (rows, bytes) say of rows of k."""
     blocks = -(-k // 64)
     nibbles = planes[:, : 32 * blocks].reshape(len(planes), blocks, 32)
     codes = np.stack([nibbles & 15, nibbles >> 4], 2).reshape(len(planes), -1)
+    at = np.array(places(codes.shape[1]) if spread else range(codes.shape[1]))
+    codes = codes[:, at.argsort()]
     rest = np.ascontiguousarray(planes[:, 32 * blocks :]).view(np.uint16)
     values = np.repeat(wide(rest[:, :-2]), 32, axis=1) * (16.0 * codes - 120.5)
-    values[np.arange(len(planes)), rest[:, -2]] += wide(rest[:, -1])
+    values[np.arange(len(planes)), at[rest[:, -2]]] += wide(rest[:, -1])
     return values[:, :k]
 
 
@@ -724,10 +746,14 @@ def test_neurons_by_their_high_planes(
 ) -> None:
     n, parts = N_LISTED, 2 if gated else 1
     sizes = [k] * parts + [d]
-    given = [planes("int8", RNG.standard_normal((n, size)) / math.sqrt(size)) for size in sizes]
+    orders = [True] * parts + [False]
+    given = [
+        planes("int8", RNG.standard_normal((n, size)) / math.sqrt(size), spread)
+        for size, spread in zip(sizes, orders, strict=True)
+    ]
     high, low, _ = map(list, zip(*given, strict=True))
     packed = sheets(high[:-1], high[-1:], low)
-    *rows, down = (high_meaning(p, size) for p, size in zip(high, sizes, strict=True))
+    *rows, down = map(high_meaning, high, sizes, orders)
     factors = weights("int4", 0.2 * RNG.standard_normal((parts * n, rank)) / math.sqrt(rank))
     biases = [f32(RNG.standard_normal(n)) for _ in range(parts)]
     x, z = f32(RNG.standard_normal(k)), f32(RNG.standard_normal(rank))

@@ -9,12 +9,12 @@
 
 namespace sc {
 
-// y[n0..n1) = W[n0..n1) . x[K] + bias; with row n it asks for what ahead(n) points to.
-template <class T, int K, class Ahead>
+// y[n0..n1) = W[n0..n1) . x[K] + bias; with row n it asks for ASK weights from ahead(n) on.
+template <class T, int K, int ASK, class Ahead>
 SC_INLINE void rows_with(float* __restrict y, const float* __restrict x, Matrix<T, K> w,
                          const float* __restrict bias, int64_t n0, int64_t n1, Ahead&& ahead) {
     auto dot = [&](int64_t n) SC_ALWAYS {
-        return dot_row<K, Matrix<T, K>::ASK>(x, w.row(n), ahead(n));
+        return dot_row<K, ASK>(x, w.row(n), ahead(n));
     };
     int64_t n = n0, whole = n0 + (n1 - n0) / 4 * 4;
     for (; n < whole; n += 4) {
@@ -30,7 +30,8 @@ SC_INLINE void rows_with(float* __restrict y, const float* __restrict x, Matrix<
 template <class T, int K>
 inline void linear_rows(float* __restrict y, const float* __restrict x, Matrix<T, K> w,
                         const float* __restrict bias, int64_t n0, int64_t n1) {
-    rows_with<T, K>(y, x, w, bias, n0, n1, [&](int64_t n) { return w.ahead(n); });
+    rows_with<T, K, Matrix<T, K>::ASK>(y, x, w, bias, n0, n1,
+                                       [&](int64_t n) { return w.ahead(n); });
 }
 
 // Rows of weights in one f32 panel, and the most columns of it: panel and activations fit L1.
@@ -79,7 +80,7 @@ inline void linear_tile(float* __restrict Y, int64_t ldy, const float* __restric
 // n0 and n1 are multiples of 16, or n1 is N.
 template <class T, int K, int N>
 inline void linear_columns(float* __restrict Y, int64_t ldy, const float* __restrict X,
-                           int64_t ldx, Matrix<T, N> w, const float* __restrict bias, int64_t m,
+                           int64_t ldx, Columns<T, N> w, const float* __restrict bias, int64_t m,
                            int64_t n0, int64_t n1) {
     constexpr int LINE = 16, WIDE = 4 * LINE;
     auto outputs = [&](auto width, int64_t n) {

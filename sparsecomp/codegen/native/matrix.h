@@ -1,5 +1,5 @@
 // Where weights lie: what a kernel is given instead of a bare pointer.
-//   Matrix<T, K>              rows of K weights
+//   Matrix<T, K>              rows of K weights, to multiply; Columns<T, K> are rows to add
 //   Neurons<T, GATED, K, D>   a feed-forward block packed by neuron
 // T is float, bf16, int8 or int4. Both hand out rows, for dot_row, add_rows and widen_part; a
 // kernel does not see which T it works on.
@@ -21,42 +21,51 @@ constexpr int64_t row_bytes() {
 // Rows in order are the hardware prefetcher's own: asking for all of them limits it to what the
 // first-level cache can wait for. The first 512 bytes of a row 4 KiB ahead bring it over the end
 // of a small page.
-template <class T, int K, bool = is_quantized<T>>
+template <class T, int K, Order O = Order::spread, bool = is_quantized<T>>
 struct Matrix {
     static constexpr int64_t AHEAD_BYTES = 4096;
     static constexpr int64_t AHEAD = max(1, AHEAD_BYTES / row_bytes<T, K>());  // in rows
-    static constexpr int ASK = 512 / sizeof(T);  // weights to ask for of the row ahead(n)
+    // Weights to ask for of a row ahead: of rows in order, and of listed ones.
+    static constexpr int ASK = 512 / sizeof(T), ASK_LISTED = ASK;
     const T* start;
     const T* row(int64_t n) const { return start + n * K; }
     const T* ahead(int64_t n) const { return row(n) + AHEAD_BYTES / sizeof(T); }
     Matrix from(int64_t n) const { return {row(n)}; }
 };
 
-// All high planes, then on the next line all low ones. Two streams that take longer to multiply
-// are better asked for whole.
-template <class T, int K>
-struct Matrix<T, K, true> {
+// All high planes, then on the next line all low ones. Short rows in order are the hardware
+// prefetcher's; long ones, and those of a list, are asked for whole.
+template <class T, int K, Order O>
+struct Matrix<T, K, O, true> {
     using P = Planes<K>;
     static constexpr int64_t AHEAD = max(1, 8192 / P::COARSE);
-    static constexpr int ASK = K;
+    static constexpr int ASK = P::NIBBLES > 1024 ? K : 0, ASK_LISTED = K;
     const uint8_t *high, *low;
-    QuantizedRow<T, K> row(int64_t n) const { return {high + n * P::COARSE, low + n * P::FINE}; }
-    QuantizedRow<T, K> ahead(int64_t n) const { return row(n + AHEAD); }
+    using Row = QuantizedRow<T, K, O>;
+    Row row(int64_t n) const { return {high + n * P::COARSE, low + n * P::FINE}; }
+    Row ahead(int64_t n) const { return row(n + AHEAD); }
     Matrix from(int64_t n) const {
         const auto first = row(n);
         return {first.high, first.low};
     }
 };
 
-// A matrix of `rows` rows.
 template <class T, int K>
-SC_INLINE Matrix<T, K> matrix(const void* bytes, int64_t rows) {
+using Columns = Matrix<T, K, Order::plain>;
+
+// A matrix of `rows` rows.
+template <class T, int K, Order O = Order::spread>
+SC_INLINE Matrix<T, K, O> matrix(const void* bytes, int64_t rows) {
     if constexpr (is_quantized<T>) {
         auto* high = static_cast<const uint8_t*>(bytes);
         return {high, high + round_up(rows * Planes<K>::COARSE, 64)};
     } else {
         return {static_cast<const T*>(bytes)};
     }
+}
+template <class T, int K>
+SC_INLINE Columns<T, K> columns(const void* bytes, int64_t count) {
+    return matrix<T, K, Order::plain>(bytes, count);
 }
 
 // One neuron: [gate row K (gated only) | up row K | down row D], each part padded to 64 bytes.
@@ -84,12 +93,12 @@ struct Neurons<T, GATED, K, D, true> {
     static constexpr int64_t SECOND = Out::COARSE;
     static constexpr int64_t THIRD = INPUTS * FINE + (T::LOW ? Out::FINE : 0);
     const uint8_t *first, *second, *third;
-    QuantizedRow<T, K> gate(int64_t n) const { return {first + n * FIRST, third + n * THIRD}; }
-    QuantizedRow<T, K> up(int64_t n) const {
+    SpreadRow<T, K> gate(int64_t n) const { return {first + n * FIRST, third + n * THIRD}; }
+    SpreadRow<T, K> up(int64_t n) const {
         constexpr int BEFORE = INPUTS - 1;
         return {first + n * FIRST + BEFORE * In::COARSE, third + n * THIRD + BEFORE * FINE};
     }
-    QuantizedRow<T, D> down(int64_t n) const {
+    PlainRow<T, D> down(int64_t n) const {
         return {second + n * SECOND, third + n * THIRD + INPUTS * FINE};
     }
     // The high planes alone: the same block in 4 bits.

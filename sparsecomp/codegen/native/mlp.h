@@ -29,15 +29,22 @@ SC_INLINE int64_t listed_begin(int64_t count, int w, int W) {
 // How many neurons ahead to ask for, of each of which some bytes are read: 8 KiB, as a linear does.
 constexpr int64_t neurons_ahead(int64_t bytes) { return max(NEURON_BLOCK, 8192 / bytes); }
 
-template <int K, class Row>
-SC_INLINE float project(const float* x, Row row, Row next, const float* bias, int64_t n) {
-    return hsum(dot_row<K>(x, row, next)) + (bias ? bias[n] : 0.0f);
+// Of neurons in order, whether to ask for what comes next: short planes are left to the processor,
+// which goes on by itself where they end.
+template <class T, int K>
+constexpr bool asks() {
+    return !is_quantized<T> || Planes<K>::NIBBLES >= 512;
 }
 
-// out[D] += the part of the R neurons which(0..R), of which known(r) is known. Those of later(r)
-// are asked for meanwhile.
-template <class T, Act A, bool GATED, Known KNOWN, int K, int D, int R, class Which, class Later,
-          class Value>
+template <int K, bool ASK = true, class Row>
+SC_INLINE float project(const float* x, Row row, Row next, const float* bias, int64_t n) {
+    return hsum(dot_row<K, ASK ? K : 0>(x, row, next)) + (bias ? bias[n] : 0.0f);
+}
+
+// out[D] += the part of the R neurons which(0..R), of which known(r) is known. With ASK those of
+// later(r) are asked for meanwhile.
+template <class T, Act A, bool GATED, Known KNOWN, bool ASK, int K, int D, int R, class Which,
+          class Later, class Value>
 SC_INLINE void neuron_block(float* __restrict out, const float* __restrict x,
                             Neurons<T, GATED, K, D> w, const float* gate_b, const float* up_b,
                             Which which, Later later, Value known) {
@@ -51,15 +58,15 @@ SC_INLINE void neuron_block(float* __restrict out, const float* __restrict x,
         if constexpr (KNOWN != Known::nothing)
             a[r] = known(r);
         else if constexpr (GATED)
-            a[r] = project<K>(x, w.gate(n), w.gate(then), gate_b, n);
+            a[r] = project<K, ASK>(x, w.gate(n), w.gate(then), gate_b, n);
         if constexpr (KNOWN != Known::value)
-            up[r] = project<K>(x, w.up(n), w.up(then), up_b, n);
+            up[r] = project<K, ASK>(x, w.up(n), w.up(then), up_b, n);
     }
     if constexpr (KNOWN == Known::nothing) a = activate<A>(GATED ? a : up);
     if constexpr (KNOWN != Known::value && GATED) a *= up;
     float c[R];
     for (int r = 0; r < R; ++r) c[r] = a[r];
-    add_rows<D>(out, c, down, next);
+    add_rows<D, ASK>(out, c, down, next);
 }
 
 // out[D] = the part of neurons n0..n1; overwritten, 0 for an empty range.
@@ -70,8 +77,8 @@ inline void mlp_neurons(float* __restrict out, const float* __restrict x,
     auto from = [](int64_t first) { return [first](int r) { return first + r; }; };
     auto add = [&](int64_t n, auto count) {
         constexpr int R = count;
-        neuron_block<T, A, GATED, Known::nothing, K, D, R>(out, x, w, gate_b, up_b, from(n),
-                                                           from(n + R), [](int) { return 0.0f; });
+        neuron_block<T, A, GATED, Known::nothing, asks<T, min(K, D)>(), K, D, R>(
+            out, x, w, gate_b, up_b, from(n), from(n + R), [](int) { return 0.0f; });
     };
     std::memset(out, 0, D * sizeof *out);
     int64_t n = n0, whole = n0 + (n1 - n0) / NEURON_BLOCK * NEURON_BLOCK;
@@ -91,9 +98,9 @@ SC_INLINE void add_listed(float* __restrict out, const float* __restrict x,
     };
     auto add = [&](int64_t i, auto size) {
         constexpr int R = size;
-        neuron_block<T, A, GATED, KNOWN, K, D, R>(out, x, w, gate_b, up_b, from(i),
-                                                  from(i + AHEAD),
-                                                  [&](int r) { return known(i + r); });
+        neuron_block<T, A, GATED, KNOWN, true, K, D, R>(out, x, w, gate_b, up_b, from(i),
+                                                        from(i + AHEAD),
+                                                        [&](int r) { return known(i + r); });
     };
     int64_t i = 0, whole = count / NEURON_BLOCK * NEURON_BLOCK;
     for (; i < whole; i += NEURON_BLOCK) add(i, Lanes<NEURON_BLOCK>{});

@@ -43,52 +43,34 @@ SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
     return bits_as<vb>(l ^ ((h ^ l) & HIGH));
 }
 
-// The sums of four neighbours of (u - 128) x, |x| <= 127.
-SC_INLINE vi dot4(vb u, const int8_t* x) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+// sums + the sums of four neighbours of (u - MIDDLE) x, |x| <= 127: VNNI multiplies u as it is.
+#if defined(__AVX512VNNI__)
+constexpr int MIDDLE = 0;
+SC_INLINE vi dot4(vi sums, vb u, const int8_t* x) {
+    return bits_as<vi>(_mm512_dpbusd_epi32(bits_as<__m512i>(sums), bits_as<__m512i>(u),
+                                           load_bytes<__m512i>(x)));
+}
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+constexpr int MIDDLE = 128;
+SC_INLINE vi dot4(vi sums, vb u, const int8_t* x) {
     // |q| x sign(q) fits: sums of two are at most 2 * 128 * 127 < 2^15.
     const __m256i q = bits_as<__m256i>(u ^ 0x80);
     const __m256i pairs =
         _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(load_bytes<__m256i>(x), q));
-    return bits_as<vi>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return sums + bits_as<vi>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
 #else
+constexpr int MIDDLE = 128;
+SC_INLINE vi dot4(vi sums, vb u, const int8_t* x) {
     // Even and odd bytes as 16 bits: products, and sums of two, fit as above.
     const vs q = bits_as<vs>(u ^ 0x80), v = load_bytes<vs>(x);
     const vi pairs = bits_as<vi>((q << 8 >> 8) * (v << 8 >> 8) + (q >> 8) * (v >> 8));
-    return (pairs << 16 >> 16) + (pairs >> 16);
-#endif
+    return sums + (pairs << 16 >> 16) + (pairs >> 16);
 }
-
-// The same of (u - 128) (128 high + low). `start` holds the sums of -128 (128 high + low): VNNI
-// multiplies u as it is.
-SC_INLINE vi dot4(vb u, const int8_t* high, const int8_t* low, const int32_t* start) {
-#if defined(__AVX512VNNI__)
-    const auto multiply = [&](vi sums, const int8_t* x) SC_ALWAYS {
-        return bits_as<vi>(_mm512_dpbusd_epi32(bits_as<__m512i>(sums), bits_as<__m512i>(u),
-                                               load_bytes<__m512i>(x)));
-    };
-    return multiply((multiply(vi{}, high) << 7) + load_bytes<vi>(start), low);
-#else
-    (void)start;
-    return (dot4(u, high) << 7) + dot4(u, low);
 #endif
-}
 
 // What stands for l where there is no low plane: its mean.
 constexpr float MEAN_LOW = 7.5f;
-
-// The sums of four neighbours of u x, or of (u - 128) x where that is what there is: to them comes
-// COARSE_OFFSET x, for 16 h + MEAN_LOW - 128 of u = 16 h.
-#if defined(__AVX512VNNI__)
-constexpr float COARSE_OFFSET = MEAN_LOW - 128;
-SC_INLINE vi dot4_coarse(vb u, const int8_t* x) {
-    return bits_as<vi>(
-        _mm512_dpbusd_epi32(__m512i{}, bits_as<__m512i>(u), load_bytes<__m512i>(x)));
-}
-#else
-constexpr float COARSE_OFFSET = MEAN_LOW;
-SC_INLINE vi dot4_coarse(vb u, const int8_t* x) { return dot4(u, x); }
-#endif
 
 #if defined(__AVX512F__)
 SC_INLINE vi permute_fours(vi x, vi from) {

@@ -30,165 +30,236 @@ struct Planes {
     static constexpr int64_t OUTLIER = NIBBLES + 2 * GROUPS, COARSE = OUTLIER + 4;
 };
 
-template <class T, int K>
+// How the weights of a row lie in its blocks. A plain row, one that is added to a sum, has them in
+// order. Of a row to multiply, several groups are spread over the blocks of a chunk, so that each
+// lane of a vector keeps to one group: its sums are scaled once a chunk. A chunk of V blocks has 2V
+// groups; each of its blocks has 32 / V weights of every group. A row has chunks of 8 blocks and
+// then at most one of 4, of 2 and of 1.
+enum class Order { plain, spread };
+
+// Calls f(first, Lanes<V>{}) for the chunks of BLOCKS blocks.
+template <int BLOCKS, class F>
+SC_INLINE void each_chunk(F&& f) {
+    constexpr int WHOLE = BLOCKS / 8 * 8;
+    if constexpr (WHOLE > 0)
+        for (int b = 0; b < WHOLE; b += 8) f(b, Lanes<8>{});
+    if constexpr (BLOCKS & 4) f(WHOLE, Lanes<4>{});
+    if constexpr (BLOCKS & 2) f(WHOLE + (BLOCKS & 4), Lanes<2>{});
+    if constexpr (BLOCKS & 1) f(BLOCKS - 1, Lanes<1>{});
+}
+
+// A place in the blocks of a spread row: its group, and which weight of the group lies there.
+struct Place {
+    int group, weight;
+};
+template <int BLOCKS>
+SC_INLINE Place place_at(int i) {
+    constexpr int WHOLE = BLOCKS / 8 * 8, FOUR = WHOLE + (BLOCKS & 4), TWO = FOUR + (BLOCKS & 2);
+    const int b = i / BLOCK, at = i % BLOCK;
+    auto in_chunk = [&](int first, int V) -> Place {
+        const int piece = GROUP / V;
+        return {2 * first + at / piece, (b - first) * piece + at % piece};
+    };
+    if (b < WHOLE) return in_chunk(b / 8 * 8, 8);
+    return b < FOUR ? in_chunk(WHOLE, 4) : b < TWO ? in_chunk(FOUR, 2) : in_chunk(TWO, 1);
+}
+
+template <class T, int K, Order ORDER>
 struct QuantizedRow {
     const uint8_t *high, *low;
     const bf16* scales() const { return reinterpret_cast<const bf16*>(high + Planes<K>::NIBBLES); }
+    // Where it lies in the blocks.
     int outlier() const { return load_bytes<uint16_t>(high + Planes<K>::OUTLIER); }
     float outlier_value() const {
         const uint32_t bits = load_bytes<uint16_t>(high + Planes<K>::OUTLIER + 2);
         return bits_as<float>(bits << 16);
     }
 };
+template <class T, int K>
+using SpreadRow = QuantizedRow<T, K, Order::spread>;
+template <class T, int K>
+using PlainRow = QuantizedRow<T, K, Order::plain>;
 
-// A row of activations: x ~ scale (128 high + low) in each group, 15 bits: with 8 the largest of a
-// group would take precision from the others, and a second product costs no bytes. It takes less
-// than K floats, K whole blocks.
+// A row of activations, spread: x ~ scale (128 high + low) in each group, 15 bits: with 8 the
+// largest of a group would take precision from the others, and a second product costs no bytes. It
+// takes less than K floats, K whole blocks.
 template <int K>
 struct PackedInput {
     using P = Planes<K>;
     static constexpr int STEPS = 127 * 128;
     int8_t high[P::BLOCKS * BLOCK], low[P::BLOCKS * BLOCK];
-    int32_t start[P::BLOCKS * BLOCK / 4];  // for dot4
+    int32_t start[P::BLOCKS * BLOCK / 4];  // what dot4 leaves of -128 x, at each chunk's first block
     float scales[P::GROUPS];
     float rest[P::GROUPS];  // the product of each group with MEAN_LOW
     float coarse[P::GROUPS];  // what dot_coarse adds to 128 scale times the sums of `high`
 };
+// Rounds a group of activations: fills its entries of `to`, and the two parts of its integers.
+template <int K>
+SC_INLINE void pack_group(PackedInput<K>& to, int g, const float* __restrict x,
+                          int8_t (&high)[GROUP], int8_t (&low)[GROUP]) {
+    int32_t rounded[GROUP];
+    vf top{}, sum{};
+    for (int i = 0; i < GROUP; i += LANES) {
+        const vf v = load(x + i);
+        top = vmax(top, vmax(v, -v));
+    }
+    const float scale = hmax(top) / PackedInput<K>::STEPS, divisor = scale == 0.0f ? 1.0f : scale;
+    for (int i = 0; i < GROUP; i += LANES) {
+        // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, in the low bits.
+        constexpr float SHIFT = 12582912.0f;
+        const vf shifted = load(x + i) / divisor + SHIFT;
+        std::memcpy(rounded + i, &shifted, sizeof shifted);
+        sum += shifted - SHIFT;
+    }
+    int32_t highs = 0;
+    for (int i = 0; i < GROUP; ++i) {
+        const int q = static_cast<int16_t>(rounded[i]), h = (q + 64) >> 7;
+        high[i] = static_cast<int8_t>(h);
+        low[i] = static_cast<int8_t>(q - 128 * h);
+        highs += h;
+    }
+    const float total = hsum(sum);
+    to.scales[g] = total == total ? scale : total;  // a NaN stays one
+    to.rest[g] = MEAN_LOW * scale * total;
+    to.coarse[g] = (MEAN_LOW - 128 + MIDDLE) * 128 * scale * static_cast<float>(highs);
+}
 
 // x[K] to packed, room for K floats rounded up to blocks: what dot_row of int8 and int4 reads.
 template <int K>
 inline void pack_input(float* __restrict packed, const float* __restrict x) {
     auto& to = *reinterpret_cast<PackedInput<K>*>(packed);
-    auto pack = [&](int64_t g, const float* from) {
-        int32_t rounded[GROUP];
-        vf top{}, sum{};
-        for (int i = 0; i < GROUP; i += LANES) {
-            const vf v = load(from + i);
-            top = vmax(top, vmax(v, -v));
+    each_chunk<Planes<K>::BLOCKS>([&](int b, auto blocks) {
+        constexpr int V = blocks, PIECE = GROUP / V;
+        int8_t *const to_high = to.high + b * BLOCK, *const to_low = to.low + b * BLOCK;
+        for (int g = 0; g < 2 * V; ++g) {
+            const int64_t first = b * BLOCK + g * GROUP;
+            float part[GROUP] = {};
+            if (first < K) std::memcpy(part, x + first, min(GROUP, K - first) * sizeof *x);
+            int8_t high[GROUP], low[GROUP];
+            pack_group<K>(to, 2 * b + g, part, high, low);
+            for (int v = 0; v < V; ++v) {
+                std::memcpy(to_high + v * BLOCK + g * PIECE, high + v * PIECE, PIECE);
+                std::memcpy(to_low + v * BLOCK + g * PIECE, low + v * PIECE, PIECE);
+            }
         }
-        const float scale = hmax(top) / PackedInput<K>::STEPS, divisor = scale == 0.0f ? 1.0f : scale;
-        for (int i = 0; i < GROUP; i += LANES) {
-            // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, in the low bits.
-            constexpr float SHIFT = 12582912.0f;
-            const vf shifted = load(from + i) / divisor + SHIFT;
-            std::memcpy(rounded + i, &shifted, sizeof shifted);
-            sum += shifted - SHIFT;
+        for (int j = 0; j < VECTORS; ++j) {
+            vi sums{};
+            for (int at = j * VECTOR_BYTES; at < V * BLOCK; at += BLOCK) {
+                const auto sum4 = [](const int8_t* x) {
+                    const vi q = load_bytes<vi>(x);
+                    return (q << 24 >> 24) + (q << 16 >> 24) + (q << 8 >> 24) + (q >> 24);
+                };
+                sums += 128 * sum4(to_high + at) + sum4(to_low + at);
+            }
+            sums *= MIDDLE - 128;
+            std::memcpy(to.start + b * BLOCK / 4 + j * LANES, &sums, sizeof sums);
         }
-        for (int i = 0; i < GROUP; ++i) {
-            const int q = static_cast<int16_t>(rounded[i]), high = (q + 64) >> 7;
-            to.high[g * GROUP + i] = static_cast<int8_t>(high);
-            to.low[g * GROUP + i] = static_cast<int8_t>(q - 128 * high);
-        }
-        const float total = hsum(sum);
-        int32_t highs = 0;
-        for (int i = 0; i < GROUP; ++i) highs += to.high[g * GROUP + i];
-        to.coarse[g] = COARSE_OFFSET * 128 * scale * static_cast<float>(highs);
-        to.scales[g] = total == total ? scale : total;  // a NaN stays one
-        to.rest[g] = MEAN_LOW * scale * total;
-    };
-    for (int64_t g = 0; g < K / GROUP; ++g) pack(g, x + g * GROUP);
-    for (int64_t g = K / GROUP; g < Planes<K>::GROUPS; ++g) {
-        float part[GROUP] = {};
-        if (g == K / GROUP) std::memcpy(part, x + g * GROUP, K % GROUP * sizeof *x);
-        pack(g, part);
-    }
-    for (int j = 0; j < Planes<K>::BLOCKS * VECTORS; ++j) {
-        const auto sum4 = [&](const int8_t* x) {
-            const vi q = load_bytes<vi>(x + j * VECTOR_BYTES);
-            return (q << 24 >> 24) + (q << 16 >> 24) + (q << 8 >> 24) + (q >> 24);
-        };
-        const vi start = -128 * (128 * sum4(to.high) + sum4(to.low));
-        std::memcpy(to.start + j * LANES, &start, sizeof start);
-    }
+    });
 }
 
-// Of a vector of groups' factors, those for the sums in vector J of block B.
-template <int B, int J>
-struct OfBlock {
-    constexpr int operator()(int i) const { return 2 * B + (J * VECTOR_BYTES + 4 * i) / GROUP; }
+// In vector J of a chunk of V blocks, the group of each lane, counted from that of the first.
+template <int V>
+struct GroupOfLane {
+    constexpr int operator()(int i) const { return i * V / 8; }
 };
 
-template <int N, class T, int K>
-SC_INLINE void prefetch_row(const QuantizedRow<T, K>& row) {
+// The factors of the lanes of vector J of the chunk of V blocks that begins with block b.
+template <int V, int J, int K>
+SC_INLINE vf lane_factors(const bf16* scales, const PackedInput<K>& in, int b) {
+    constexpr int FIRST = J * LANES * V / 8;
+    constexpr Lanes<static_cast<int>(max(1, LANES * V / 8))> groups{};
+    const int g = 2 * b + FIRST;
+    const vf factors = load(scales + g, groups) * load(in.scales + g, groups);
+    return V == 8 ? factors : shuffle(factors, factors, GroupOfLane<V>{});
+}
+
+template <int N, class T, int K, Order O>
+SC_INLINE void prefetch_row(const QuantizedRow<T, K, O>& row) {
     prefetch<Planes<N>::COARSE>(row.high);
     if constexpr (T::LOW) prefetch<Planes<N>::FINE>(row.low);
 }
 
 // Asks for the nibbles of N groups from g on.
-template <int N, class T, int K>
-SC_INLINE void prefetch_groups(const QuantizedRow<T, K>& row, int g) {
+template <int N, class T, int K, Order O>
+SC_INLINE void prefetch_groups(const QuantizedRow<T, K, O>& row, int g) {
     prefetch<N * GROUP / 2>(row.high + GROUP / 2 * g);
     if constexpr (T::LOW) prefetch<N * GROUP / 2>(row.low + GROUP / 2 * g);
 }
 
+// What the outlier of a row adds to its product, with what value(place) says of the activations.
+template <class T, int K, class Value>
+SC_INLINE float outlier_product(const SpreadRow<T, K>& row, const PackedInput<K>& in, Value value) {
+    const int o = row.outlier();
+    const float scale = in.scales[place_at<Planes<K>::BLOCKS>(o).group];
+    return row.outlier_value() * scale * static_cast<float>(value(o));
+}
+
 // `x` is packed.
 template <int K, int ASK = K, class T>
-SC_INLINE vf dot_row(const float* __restrict x, const QuantizedRow<T, K>& row,
-                     const QuantizedRow<T, K>& next) {
+SC_INLINE vf dot_row(const float* __restrict x, const SpreadRow<T, K>& row,
+                     const SpreadRow<T, K>& next) {
     const auto& in = *reinterpret_cast<const PackedInput<K>*>(x);
-    vf acc[2] = {};
-    // A vector of scales, then the blocks that it is for.
-    each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
-        const vf s = load(row.scales() + g, n), factors = s * load(in.scales + g, n);
-        if constexpr (!T::LOW) acc[0] += s * load(in.rest + g, n);
-        if (g * GROUP < ASK) prefetch_groups<n>(next, g);
-        each_constant<n / 2>([&](auto b) SC_ALWAYS {
-            each_constant<VECTORS>([&](auto j) SC_ALWAYS {
-                const int block = g / 2 + b, vector = block * VECTORS + j;
-                const vb u = nibbles<T::LOW>(row.high + 32 * block, row.low + 32 * block, j);
-                const vi sums =
-                    dot4(u, in.high + vector * VECTOR_BYTES, in.low + vector * VECTOR_BYTES,
-                         in.start + vector * LANES);
-                acc[b % 2] += shuffle(factors, factors, OfBlock<b, j>{}) *
-                              __builtin_convertvector(sums, vf);
+    vf sum{};
+    each_chunk<Planes<K>::BLOCKS>([&](int b, auto blocks) SC_ALWAYS {
+        if (b * BLOCK < ASK) prefetch_groups<2 * blocks>(next, 2 * b);
+        each_constant<VECTORS>([&](auto j) SC_ALWAYS {
+            vi high{}, low{};
+            each_constant<blocks>([&](auto v) SC_ALWAYS {
+                const int plane = 32 * (b + v), at = 2 * plane + j * VECTOR_BYTES;
+                const vb u = nibbles<T::LOW>(row.high + plane, row.low + plane, j);
+                high = dot4(high, u, in.high + at);
+                low = dot4(low, u, in.low + at);
             });
+            const vi start = load_bytes<vi>(in.start + b * BLOCK / 4 + j * LANES);
+            sum += lane_factors<blocks, j>(row.scales(), in, b) *
+                   __builtin_convertvector((high << 7) + low + start, vf);
         });
     });
+    if constexpr (!T::LOW)
+        each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
+            sum += load(row.scales() + g, n) * load(in.rest + g, n);
+        });
     if constexpr (ASK >= K) prefetch<Planes<K>::GROUPS>(next.scales());
-    const int o = row.outlier();
-    vf sum = acc[0] + acc[1];
-    const float q = static_cast<float>(128 * in.high[o] + in.low[o]);
-    sum[0] += row.outlier_value() * in.scales[o / GROUP] * q;
+    sum[0] += outlier_product(row, in, [&](int o) { return 128 * in.high[o] + in.low[o]; });
     return sum;
 }
 
 // The same of a high plane with the high parts of the activations, 8 bits: one product. What it
 // leaves out is small beside what the low plane adds.
 template <int K>
-SC_INLINE vf dot_coarse(const float* __restrict x, const QuantizedRow<int4, K>& row,
-                        const QuantizedRow<int4, K>& next) {
+SC_INLINE vf dot_coarse(const float* __restrict x, const SpreadRow<int4, K>& row,
+                        const SpreadRow<int4, K>& next) {
     const auto& in = *reinterpret_cast<const PackedInput<K>*>(x);
-    vf acc[2] = {};
-    each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
-        const vf s = load(row.scales() + g, n), factors = 128 * s * load(in.scales + g, n);
-        acc[0] += s * load(in.coarse + g, n);
-        prefetch_groups<n>(next, g);
-        each_constant<n / 2>([&](auto b) SC_ALWAYS {
-            each_constant<VECTORS>([&](auto j) SC_ALWAYS {
-                const int block = g / 2 + b, vector = block * VECTORS + j;
-                const vb u = nibbles<false>(row.high + 32 * block, nullptr, j);
-                acc[b % 2] += shuffle(factors, factors, OfBlock<b, j>{}) *
-                              __builtin_convertvector(
-                                  dot4_coarse(u, in.high + vector * VECTOR_BYTES), vf);
+    vf sum{};
+    each_chunk<Planes<K>::BLOCKS>([&](int b, auto blocks) SC_ALWAYS {
+        prefetch_groups<2 * blocks>(next, 2 * b);
+        each_constant<VECTORS>([&](auto j) SC_ALWAYS {
+            vi high{};
+            each_constant<blocks>([&](auto v) SC_ALWAYS {
+                const vb u = nibbles<false>(row.high + 32 * (b + v), nullptr, j);
+                high = dot4(high, u, in.high + (b + v) * BLOCK + j * VECTOR_BYTES);
             });
+            sum += lane_factors<blocks, j>(row.scales(), in, b) *
+                   __builtin_convertvector(high << 7, vf);
         });
     });
+    each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
+        sum += load(row.scales() + g, n) * load(in.coarse + g, n);
+    });
     prefetch<Planes<K>::GROUPS>(next.scales());
-    const int o = row.outlier();
-    vf sum = acc[0] + acc[1];
-    sum[0] += row.outlier_value() * in.scales[o / GROUP] * static_cast<float>(128 * in.high[o]);
+    sum[0] += outlier_product(row, in, [&](int o) { return 128 * in.high[o]; });
     return sum;
 }
 
-template <int N, int R, class T>
-SC_INLINE void add_rows(float* __restrict out, const float* c, const QuantizedRow<T, N> (&rows)[R],
-                        const QuantizedRow<T, N> (&next)[R]) {
+template <int N, bool ASK = true, int R, class T>
+SC_INLINE void add_rows(float* __restrict out, const float* c, const PlainRow<T, N> (&rows)[R],
+                        const PlainRow<T, N> (&next)[R]) {
     // A vector of scales, then the blocks that it is for.
     each_vector<Planes<N>::GROUPS>([&](int g, auto n) SC_ALWAYS {
         alignas(64) float factors[R][LANES];
         for (int r = 0; r < R; ++r) {
             store(factors[r], splat(c[r] / UNIT) * load(rows[r].scales() + g, n));
-            prefetch_groups<n>(next[r], g);
+            if constexpr (ASK) prefetch_groups<n>(next[r], g);
         }
         auto add = [&](int b, auto size) SC_ALWAYS {
             each_constant<VECTORS>([&](auto j) SC_ALWAYS {
@@ -218,13 +289,37 @@ SC_INLINE void add_rows(float* __restrict out, const float* c, const QuantizedRo
     });
     for (int r = 0; r < R; ++r) {
         out[rows[r].outlier()] += c[r] * rows[r].outlier_value();
-        prefetch<Planes<N>::GROUPS>(next[r].scales());
+        if constexpr (ASK) prefetch<Planes<N>::GROUPS>(next[r].scales());
     }
 }
 
-// y[64] = block b of a row.
-template <class T, int K>
-SC_INLINE void widen_block(float* __restrict y, const QuantizedRow<T, K>& row, int64_t b) {
+// y[V * 64] = the blocks of a spread row from b on, a chunk, without its outlier.
+template <int V, class T, int K>
+SC_INLINE void widen_blocks(float* __restrict y, const SpreadRow<T, K>& row, int64_t b) {
+    constexpr int PIECE = GROUP / V;  // weights side by side
+    float scales[2 * V];
+    widen_row<2 * V>(scales, row.scales() + 2 * b);
+    for (int v = 0; v < V; ++v) {
+        for (int j = 0; j < VECTORS; ++j) {
+            vf w[4];
+            widen_nibbles<T::LOW>(w, row.high + 32 * (b + v), row.low + 32 * (b + v), j);
+            for (int q = 0; q < 4; ++q) {
+                quad quads[LANES / 4];
+                std::memcpy(quads, &w[q], sizeof quads);
+                for (int i = 0; i < LANES; i += 4) {
+                    const int place = j * VECTOR_BYTES + q * LANES + i, g = place / PIECE;
+                    store_quad(y + g * GROUP + v * PIECE + place % PIECE,
+                               scales[g] / UNIT * quads[i / 4]);
+                }
+            }
+        }
+    }
+}
+
+// y[64] = block b of a plain row, without its outlier.
+template <int V, class T, int K>
+SC_INLINE void widen_blocks(float* __restrict y, const PlainRow<T, K>& row, int64_t b) {
+    static_assert(V == 1);
     const vf scales = load(row.scales() + 2 * b, Lanes<2>{});
     for (int j = 0; j < VECTORS; ++j) {
         vf w[4];
@@ -234,23 +329,37 @@ SC_INLINE void widen_block(float* __restrict y, const QuantizedRow<T, K>& row, i
             store(y + i, scales[i / GROUP] / UNIT * w[v]);
         }
     }
-    if (row.outlier() / BLOCK == b) y[row.outlier() % BLOCK] += row.outlier_value();
 }
 
-template <int N, class T, int K>
-SC_INLINE void widen_part(float* __restrict y, const QuantizedRow<T, K>& row, int64_t start) {
-    for (int64_t i = 0; i < N;) {
-        const int64_t b = (start + i) / BLOCK, skip = (start + i) % BLOCK;
-        const int64_t count = min(BLOCK - skip, N - i);
-        if (count == BLOCK) {
-            widen_block(y + i, row, b);
-        } else {
-            float part[BLOCK];
-            widen_block(part, row, b);
-            std::memcpy(y + i, part + skip, count * sizeof *y);
-        }
-        i += count;
-    }
+// The weight at a place in the blocks of a row.
+template <class T, int K>
+SC_INLINE int weight_at(const PlainRow<T, K>&, int place) {
+    return place;
+}
+template <class T, int K>
+SC_INLINE int weight_at(const SpreadRow<T, K>&, int place) {
+    const Place at = place_at<Planes<K>::BLOCKS>(place);
+    return at.group * GROUP + at.weight;
+}
+
+template <int N, class T, int K, Order O>
+SC_INLINE void widen_part(float* __restrict y, const QuantizedRow<T, K, O>& row, int64_t start) {
+    const int64_t end = start + N;
+    auto widen_chunk = [&](int64_t b, auto blocks) {
+        constexpr int SIZE = blocks * BLOCK;
+        const int64_t first = max(start, b * BLOCK), last = min(end, b * BLOCK + SIZE);
+        if (last - first == SIZE) return widen_blocks<blocks>(y + first - start, row, b);
+        if (last <= first) return;
+        float part[SIZE];
+        widen_blocks<blocks>(part, row, b);
+        std::memcpy(y + first - start, part + first - b * BLOCK, (last - first) * sizeof *y);
+    };
+    if constexpr (O == Order::spread)
+        each_chunk<Planes<K>::BLOCKS>(widen_chunk);
+    else
+        for (int64_t b = start / BLOCK; b * BLOCK < end; ++b) widen_chunk(b, Lanes<1>{});
+    const int64_t o = weight_at(row, row.outlier());
+    if (start <= o && o < end) y[o - start] += row.outlier_value();
 }
 
 }  // namespace sc

@@ -29,8 +29,8 @@ SC_INLINE vf dot_row(const float* __restrict x, const T* __restrict w, const T* 
     return (acc[0] + acc[1]) + (acc[2] + acc[3]);
 }
 
-// out[N] += c[r] rows[r] for R rows; meanwhile it asks for the rows at `next`.
-template <int N, int R, class T>
+// out[N] += c[r] rows[r] for R rows; meanwhile, with ASK, it asks for the rows at `next`.
+template <int N, bool ASK = true, int R, class T>
 SC_INLINE void add_rows(float* __restrict out, const float* c, const T* const (&rows)[R],
                         const T* const (&next)[R]) {
     constexpr int64_t LINE = 64 / sizeof(T);
@@ -39,7 +39,7 @@ SC_INLINE void add_rows(float* __restrict out, const float* c, const T* const (&
     each_vector<N>([&](int i, auto n) {
         vf y = load(out + i, n);
         for (int r = 0; r < R; ++r) {
-            if (i % LINE == 0) prefetch<1>(next[r] + i);
+            if (ASK && i % LINE == 0) prefetch<1>(next[r] + i);
             y += s[r] * load(rows[r] + i, n);
         }
         store(out + i, y, n);

@@ -26,7 +26,7 @@ inline void linear_listed_rows(float* __restrict y, const float* __restrict x,
         ++next;
         // After the last row come those of the next listed block.
         int64_t later = next == end ? first : *next * SIZE + n0;
-        rows_with<T, K>(y, x, w, bias, first, last, [&](int64_t n) {
+        rows_with<T, K, Matrix<T, K>::ASK_LISTED>(y, x, w, bias, first, last, [&](int64_t n) {
             int64_t ahead = n + AHEAD;
             return w.row(ahead < last ? ahead : later + (ahead - last));
         });
@@ -37,7 +37,7 @@ inline void linear_listed_rows(float* __restrict y, const float* __restrict x,
 // every listed block b.
 template <class T, int N, int SIZE>
 inline void linear_listed_columns(float* __restrict out, const float* __restrict x,
-                                  Matrix<T, N> w, const int32_t* __restrict list, int64_t k0,
+                                  Columns<T, N> w, const int32_t* __restrict list, int64_t k0,
                                   int64_t k1) {
     std::memset(out, 0, N * sizeof *out);
     // Adds `count` columns from k on; meanwhile it asks for as many from `later` on.
