@@ -14,7 +14,7 @@ setup: $(READY)
 # come along are never imported: those that are, Python compiles then.
 $(READY): pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[compile,dev,models]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[compile,triton,cuda,dev,models]'
 	touch $@
 
 model: $(MODEL)/config.json

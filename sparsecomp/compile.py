@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +24,18 @@ from sparsecomp.codegen.account import (
 from sparsecomp.codegen.counters import counters
 from sparsecomp.codegen.pack import ArtifactWriter, weights_layout
 from sparsecomp.codegen.storage import storage_bytes
+from sparsecomp.codegen.triton import select
 from sparsecomp.dialects import aten, exec
 from sparsecomp.dialects.reads import Reading
 from sparsecomp.errors import SparsecompError
 from sparsecomp.frontend.export import ExportedModel, ModelFacts, export_model
 from sparsecomp.frontend.model_dir import ModelDir
 from sparsecomp.observer import Observer, SilentObserver
-from sparsecomp.options import CompileOptions, Target
+from sparsecomp.options import CompileOptions, Device, Target
 from sparsecomp.passes.base import PassContext, Weights, function
 from sparsecomp.passes.insert_predictors import choices_in
 from sparsecomp.passes.pipeline import (
+    CUDA_LOWERING,
     LOWERING,
     PIPELINE,
     RAISING,
@@ -43,10 +46,11 @@ from sparsecomp.passes.pipeline import (
 from sparsecomp.passes.plan_memory import place_weights
 from sparsecomp.recipe import Recipe, read_recipe
 from sparsecomp.reference.evaluate import Derived, evaluate
-from sparsecomp.runtime import artifact, state
+from sparsecomp.runtime import artifact, launch, state
 from sparsecomp.sparsify import Sparsified, Trial, sparsify
 from sparsecomp.sparsity import Choice
 
+LOWERINGS = {Device.CPU: LOWERING, Device.CUDA: CUDA_LOWERING}
 DEFAULT_POSITIONS = 2048
 """Positions compiled for when neither the options nor the model set a limit."""
 
@@ -77,8 +81,12 @@ def compile_model(
     observer = observer or SilentObserver()
     _check_passes(options)
     if options.stop_after is None:
-        for target in options.targets:
+        for target in options.cpu_targets:
             build.find_compiler(target, options.cxx)
+        if options.cuda_targets and importlib.util.find_spec("triton") is None:
+            raise SparsecompError(
+                f"--target {options.cuda_targets[0]} takes Triton: pip install 'sparsecomp[triton]'"
+            )
 
     observer.stage("export", str(options.model_dir))
     model_dir = ModelDir.open(options.model_dir)
@@ -101,26 +109,38 @@ def compile_model(
             observer,
         )
         observer.stage("passes", f"{len(LOWERING)} passes")
-    lowered = compiler.lower(sparse, watcher, options.stop_after, options.shards)
+    devices = _devices(options)
+    lowered = compiler.lower(sparse, devices, watcher, options.stop_after, options.shards)
     if options.stop_after is None:
-        compiler.write(lowered, sparse, options.output, options.targets, observer)
+        codes = tuple(launch.Code(f"sm_{target.arch}") for target in options.cuda_targets)
+        compiler.write(lowered, sparse, options.output, options.cpu_targets, codes, observer)
     notes = () if sparse is None else sparse.notes
-    ir = None if options.stop_after is None else str(lowered.modules[0])
+    ir = None if options.stop_after is None else str(lowered.first)
     return CompileReport(watcher.times, ir, notes)
 
 
 @dataclass(frozen=True)
 class _Lowered:
-    """Each rank's module after the passes, what the model's blocks became, and the texts of the
-    stages by their members' names."""
+    """The modules after the passes, each rank's for CPUs and one for GPUs, what the model's blocks
+    became, and the texts of the stages by their members' names."""
 
     modules: list[ModuleOp]
+    cuda: ModuleOp | None
     choices: Mapping[str, Choice | None]
     texts: dict[str, str]
 
     @property
     def ranks(self) -> int:
-        return len(self.modules)
+        return max(len(self.modules), 1)
+
+    @property
+    def all(self) -> list[ModuleOp]:
+        return [*self.modules, *([] if self.cuda is None else [self.cuda])]
+
+    @property
+    def first(self) -> ModuleOp:
+        """The one that speaks for the model; they all read the same weights."""
+        return self.all[0]
 
 
 @dataclass(frozen=True)
@@ -171,36 +191,45 @@ class _Compiler:
     def lower(
         self,
         sparse: Sparsified | None,
+        devices: tuple[Device, ...] = (Device.CPU,),
         watch: Callable[[Event], None] = lambda event: None,
         stop_after: str | None = None,
         ranks: int = 1,
     ) -> _Lowered:
-        """The scheduled programs of all ranks for a plan (None: dense); `watch` sees rank 0's."""
+        """The scheduled programs for a plan (None: dense), on CPUs those of all ranks; `watch` sees
+        the first."""
         texts = {artifact.ir_member(artifact.Stage.ATEN): self._aten}
         choices: dict[str, Choice | None] = {}
-        modules = [self.exported.module.clone() for _ in range(ranks)]
-        for rank, module in enumerate(modules):
+        found: dict[Device, list[ModuleOp]] = {Device.CPU: [], Device.CUDA: []}
+        for device, rank in [(device, rank) for device in devices for rank in range(ranks)]:
+            module = self.exported.module.clone()
+            first = device is devices[0]
 
-            def look(event: Event, rank: int = rank) -> None:
+            def look(event: Event, rank: int = rank, first: bool = first) -> None:
                 if event.seconds is None and event.step.run.name == "insert-predictors":
                     choices.update(choices_in(event.module))
                 if event.seconds is None and event.step.run.name == "choose-layouts":
                     texts[artifact.ir_member(artifact.Stage.SPZ, rank)] = str(event.module)
-                if rank == 0:
+                if rank == 0 and first:
                     watch(event)
 
-            run_pipeline(module, self._context(sparse, rank, ranks), look, stop_after, LOWERING)
+            context = self._context(sparse, rank, ranks, device)
+            run_pipeline(module, context, look, stop_after, LOWERINGS[device])
+            found[device].append(module)
+        lowered = _Lowered(found[Device.CPU], next(iter(found[Device.CUDA]), None), choices, texts)
         if stop_after is None:
-            place_weights(modules)
-        for rank, module in enumerate(modules):
+            place_weights(lowered.all)
+        for rank, module in enumerate(lowered.modules):
             texts[artifact.ir_member(artifact.Stage.EXEC, rank)] = str(module)
-        return _Lowered(modules, choices, texts)
+        if lowered.cuda is not None:
+            texts[artifact.ir_member(artifact.Stage.EXEC_CUDA)] = str(lowered.cuda)
+        return lowered
 
     def try_out(self, sparse: Sparsified | None, path: Path) -> Trial:
         """Write an artifact for this machine to `path`."""
         lowered = self.lower(sparse)
-        self.write(lowered, sparse, path, (Target.NATIVE,), SilentObserver())
-        return Trial(lowered.choices, sum(bytes_per_token(lowered.modules[0]).values()))
+        self.write(lowered, sparse, path, (Target.NATIVE,), (), SilentObserver())
+        return Trial(lowered.choices, sum(bytes_per_token(lowered.first).values()))
 
     def write(
         self,
@@ -208,6 +237,7 @@ class _Compiler:
         sparse: Sparsified | None,
         path: Path,
         targets: tuple[Target, ...],
+        codes: tuple[launch.Code, ...],
         observer: Observer,
     ) -> None:
         sources = [emit.emit(module, self.exported.facts.name) for module in lowered.modules]
@@ -217,15 +247,36 @@ class _Compiler:
                 of = f" for rank {rank} of {lowered.ranks}" if lowered.ranks > 1 else ""
                 observer.stage("native code", f"{target}{of}")
                 programs.append(self._program(source, target, rank))
+        cuda = None if lowered.cuda is None else self._cuda_members(lowered.cuda, codes, observer)
         observer.stage("pack", str(path))
-        self._pack(lowered, sparse, path, sources, programs, observer)
+        self._pack(lowered, sparse, path, sources, programs, cuda, observer)
 
-    def _context(self, sparse: Sparsified | None, rank: int = 0, ranks: int = 1) -> PassContext:
+    def _cuda_members(
+        self, module: ModuleOp, codes: tuple[launch.Code, ...], observer: Observer
+    ) -> Mapping[str, bytes]:
+        """The members of a GPU program by name."""
+        from sparsecomp.codegen.triton import program  # takes Triton
+
+        observer.stage("GPU code", ", ".join((*codes, launch.Code.PTX)))
+        built = program.build_program(
+            module, self.positions, codes, program.compile_kernel, observer.progress
+        )
+        return built.members
+
+    def _context(
+        self,
+        sparse: Sparsified | None,
+        rank: int = 0,
+        ranks: int = 1,
+        device: Device = Device.CPU,
+    ) -> PassContext:
         return PassContext(
             evaluate=evaluate,
             weights=self.exported.weights.get,
             positions=self.positions,
             workers=self.options.workers,
+            device=device,
+            parts=select.parts,
             overlap=self.options.overlap,
             dtype=self.options.dtype,
             plan=None if sparse is None else sparse.plan,
@@ -258,10 +309,11 @@ class _Compiler:
         path: Path,
         sources: list[str],
         programs: list[_NativeProgram],
+        cuda: Mapping[str, bytes] | None,
         observer: Observer,
     ) -> None:
-        module, facts = lowered.modules[0], self.exported.facts
-        storages = place_weights(lowered.modules)
+        module, facts = lowered.first, self.exported.facts
+        storages = place_weights(lowered.all)
         plan = weights_layout((op.sym_name.data, _dtype(op), _stored_shape(op)) for op in storages)
         assert plan.offsets == {
             op.sym_name.data: op.offset.value.data  # type: ignore[union-attr]
@@ -269,7 +321,7 @@ class _Compiler:
         }
         predictors = {} if sparse is None else sparse.weights(lowered.choices)
         checkpoint = _given_first(predictors, self.exported.weights.get)
-        weights = {m: _resolve(m, checkpoint, self.positions) for m in lowered.modules}
+        weights = {m: _resolve(m, checkpoint, self.positions) for m in lowered.all}
 
         def stream() -> Iterator[tuple[str, memoryview]]:
             for done, storage in enumerate(storages, start=1):
@@ -280,7 +332,7 @@ class _Compiler:
 
         declared = (op for op in module.ops if isinstance(op, aten.Weight))
         vocabulary = _vocabulary(self.exported.module)
-        shards = _shards(lowered.modules, vocabulary)
+        shards = _shards(lowered.modules, vocabulary) if lowered.ranks > 1 else ()
         counted = counters(module)
         manifest = artifact.Manifest(
             compiler_version=sparsecomp.__version__,
@@ -294,7 +346,7 @@ class _Compiler:
                 dtype=artifact.Dtype(self.options.dtype),
                 eos_token_ids=facts.eos_ids,
                 bos_token_id=facts.bos_ids[0] if facts.bos_ids else None,
-                rewind_limit=rewind_limit(module, self.positions),
+                rewind_limit=_rewind_limit(lowered.all, self.positions),
             ),
             programs=tuple(program.facts for program in programs),
             bytes_per_token=bytes_per_token(module),
@@ -305,7 +357,8 @@ class _Compiler:
             trace_slots=counted.trace_slots,
             kv_bytes_per_position=kv_bytes_per_position(module),
             weights_bytes=plan.data_bytes,
-            shards=shards if lowered.ranks > 1 else (),
+            cuda=None if cuda is None else _cuda_facts(cuda),
+            shards=shards,
         )
         with ArtifactWriter(path, expected_bytes=plan.member_bytes) as writer:
             for member, text in lowered.texts.items():
@@ -313,6 +366,10 @@ class _Compiler:
             for rank, source in enumerate(sources):
                 writer.add_bytes(artifact.source_member(rank), source.encode())
             hashes = [writer.add_bytes(p.facts.member, p.library) for p in programs]
+            for member, data in (cuda or {}).items():
+                sha256 = writer.add_bytes(member, data)
+                if member == launch.PROGRAM:
+                    hashes.append(sha256)
             for file in self.model_dir.tokenizer_files:
                 if (member := f"tokenizer/{file.name}") in artifact.MEMBER_NAMES:
                     writer.add_bytes(member, file.read_bytes())
@@ -332,6 +389,34 @@ def _recipe(options: CompileOptions) -> Recipe | None:
     if options.sparsity is None or options.sparsity.recipe is None:
         return None
     return read_recipe(options.sparsity.recipe)
+
+
+def _devices(options: CompileOptions) -> tuple[Device, ...]:
+    """What to lower for; a pass to stop after may be only one's.
+
+    Raises SparsecompError for a pass that no target needs.
+    """
+    given = ((Device.CPU, options.cpu_targets), (Device.CUDA, options.cuda_targets))
+    devices = tuple(device for device, targets in given if targets)
+    if options.stop_after is None:
+        return devices
+    for device in devices:
+        if options.stop_after in {step.run.name for step in LOWERINGS[device]}:
+            return (device,)
+    raise SparsecompError(
+        f"pass {options.stop_after} is not run for --target {' '.join(options.targets)}"
+    )
+
+
+def _cuda_facts(members: Mapping[str, bytes]) -> artifact.CudaProgram:
+    program = launch.parse_program(members[launch.PROGRAM])
+    return artifact.CudaProgram(tuple(program.drivers), launch.LAUNCH_VERSION)
+
+
+def _rewind_limit(modules: list[ModuleOp], positions: int) -> int | None:
+    """What all programs can go back to."""
+    limits = [rewind_limit(module, positions) for module in modules]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _check_passes(options: CompileOptions) -> None:

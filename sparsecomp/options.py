@@ -40,6 +40,26 @@ class Target(StrEnum):
     AARCH64 = "aarch64"
 
 
+class CudaTarget(StrEnum):
+    """The NVIDIA architecture that kernels are compiled for."""
+
+    SM_80 = "cuda:sm_80"
+    SM_90 = "cuda:sm_90"
+    SM_100 = "cuda:sm_100"
+
+    @property
+    def arch(self) -> int:
+        """Its compute capability times ten."""
+        return int(self.value.removeprefix("cuda:sm_"))
+
+
+class Device(StrEnum):
+    """What a program runs on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 MAX_WORKERS = 1024
 MAX_SHARDS = 64
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -134,11 +154,13 @@ class CompileOptions:
 
     `model_dir` may also be a Hub id, `org/name`, to download.
 
-    `sparsity` is None for a dense program. `context` is in positions (None: all that the model
-    supports). `shards` is over how many ranks the model is split; the IR that is printed or
-    dumped is then rank 0's. `overlap` turns uses of lookahead off, for ablations. Pass names in
-    `print_ir_before`, `print_ir_after` and `stop_after` are checked by the pipeline, which
-    knows them. `cxx` is the compiler command (empty: the compiler looks for one).
+    `targets` are instruction sets, NVIDIA architectures, or both: one artifact has a program for
+    each. `sparsity` is None for a dense program. `context` is in positions (None: all that the
+    model supports). `shards` is over how many ranks the model is split; the IR that is printed or
+    dumped is then rank 0's, and that for a GPU where there is no CPU among the targets. `overlap`
+    turns uses of lookahead off, for ablations. Pass names in `print_ir_before`, `print_ir_after`
+    and `stop_after` are checked by the pipeline, which knows them. `cxx` is the compiler command
+    (empty: the compiler looks for one).
 
     Raises SparsecompError when an option cannot work.
     """
@@ -147,7 +169,7 @@ class CompileOptions:
     output: Path
     dtype: Dtype = Dtype.BF16
     sparsity: SparsityOptions | None = None
-    targets: tuple[Target, ...] = (Target.NATIVE,)
+    targets: tuple[Target | CudaTarget, ...] = (Target.NATIVE,)
     workers: int = field(default_factory=usable_cpus)
     context: int | None = None
     shards: int = 1
@@ -166,6 +188,14 @@ class CompileOptions:
         self._check_program()
         if self.dump_dir is not None and self.dump_dir.exists() and not self.dump_dir.is_dir():
             raise SparsecompError(f"--dump-dir {self.dump_dir} is not a directory")
+
+    @property
+    def cpu_targets(self) -> tuple[Target, ...]:
+        return tuple(target for target in self.targets if isinstance(target, Target))
+
+    @property
+    def cuda_targets(self) -> tuple[CudaTarget, ...]:
+        return tuple(target for target in self.targets if isinstance(target, CudaTarget))
 
     def _check_model_dir(self) -> None:
         if is_hub_id(self.model_dir):
@@ -198,7 +228,9 @@ class CompileOptions:
 
     def _check_program(self) -> None:
         if not self.targets:
-            raise SparsecompError(f"no target given; choose from {', '.join(Target)}")
+            raise SparsecompError(
+                f"no target given; choose from {', '.join((*Target, *CudaTarget))}"
+            )
         if len(set(self.targets)) != len(self.targets):
             raise SparsecompError(f"a target is given twice: {', '.join(self.targets)}")
         if not 1 <= self.workers <= MAX_WORKERS:
@@ -207,5 +239,10 @@ class CompileOptions:
             )
         if not 1 <= self.shards <= MAX_SHARDS:
             raise SparsecompError(f"shards is {self.shards}; it must be between 1 and {MAX_SHARDS}")
+        if self.shards > 1 and self.cuda_targets:
+            raise SparsecompError(
+                f"--shards {self.shards} and --target {self.cuda_targets[0]}: ranks run on CPUs; "
+                "leave one of the two out"
+            )
         if self.context is not None and self.context < 1:
             raise SparsecompError(f"context is {self.context}; it must be at least 1 position")

@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from xdsl.dialects.builtin import ModuleOp
 
 from sparsecomp.calibrate.low_rank import Predictor
 from sparsecomp.calibrate.sketch import HeadSketch
+from sparsecomp.codegen.triton import select
 from sparsecomp.frontend.export import export_model
 from sparsecomp.frontend.model_dir import ModelDir
-from sparsecomp.options import Dtype
+from sparsecomp.options import Device, Dtype
 from sparsecomp.passes.base import PassContext, Weights
-from sparsecomp.passes.pipeline import LOWERING, RAISING, Step, run_pipeline
+from sparsecomp.passes.pipeline import CUDA_LOWERING, LOWERING, RAISING, Step, run_pipeline
 from sparsecomp.reference.evaluate import evaluate
 from sparsecomp.reference.interpreter import Interpreter
 from sparsecomp.reference.spz import KVCache
@@ -109,6 +111,10 @@ class Masked:
     def scheduled(self, workers: int) -> ModuleOp:
         return self._lowered(self.fused(), LOWERING[_LAY_OUT:], workers)
 
+    def for_gpu(self) -> ModuleOp:
+        steps = CUDA_LOWERING[_LAY_OUT:]
+        return self._lowered(self.fused(), steps, device=Device.CUDA, parts=select.parts)
+
     def logits(
         self, ids: Sequence[int], prompt: int, module: ModuleOp | None = None
     ) -> torch.Tensor:
@@ -121,7 +127,9 @@ class Masked:
             rows += interpreter.run("decode", tokens[p : p + 1], positions[p : p + 1], kv)
         return torch.cat(rows)
 
-    def _lowered(self, module: ModuleOp, steps: Sequence[Step], workers: int = 1) -> ModuleOp:
+    def _lowered(
+        self, module: ModuleOp, steps: Sequence[Step], workers: int = 1, **given: Any
+    ) -> ModuleOp:
         module = module.clone()
         ctx = PassContext(
             evaluate=evaluate,
@@ -130,6 +138,7 @@ class Masked:
             workers=workers,
             dtype=self.dtype,
             plan=self.plan,
+            **given,
         )
         run_pipeline(module, ctx, steps=steps)
         return module

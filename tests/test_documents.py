@@ -10,6 +10,7 @@ from sparsecomp.passes.pipeline import PIPELINE
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
 ELSEWHERE = {
+    "ir/exec.cuda.mlir",
     "native/program.cpp",
     "sparsecomp/passes/my_pass.py",
     "tests/passes/my-pass.mlir",

@@ -83,11 +83,12 @@ def bench_verb(
     with contextlib.ExitStack() as stack:
         text = read_texts(texts)
         models = [
-            stack.enter_context(rt.load(path, allow_native=allow_native)) for _, path in named
+            stack.enter_context(rt.load(path, allow_native=allow_native, device="cpu"))
+            for _, path in named
         ]
         ids = _ids(text, models[0], prompt, tokens)
         observer = stack.enter_context(display())
-        threads = models[0].program.workers
+        threads = models[0].workers
         observer.stage("bandwidth", f"{threads} threads")
         before = read_bandwidth(threads)
         observer.stage("speed", f"{rounds} rounds of {prompt} and {tokens} tokens")
@@ -130,7 +131,7 @@ def _trace(path: Path, model: Model, speed: Speed, context: int) -> str:
     from sparsecomp.passes.machine import Machine
     from sparsecomp.passes.tasks import timeline
 
-    workers = model.program.workers
+    workers = model.workers
     size = max(int(speed.stats.bytes_per_token), 1 << 20)
     bandwidth = read_bandwidth(workers, sweeps=15, size=size).median / workers / 1e9
     spans = timeline(decode_program(model.artifact), Machine(bandwidth=bandwidth, context=context))

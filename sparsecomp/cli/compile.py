@@ -9,6 +9,7 @@ import click
 from sparsecomp.cli.progress import display
 from sparsecomp.options import (
     CompileOptions,
+    CudaTarget,
     Dtype,
     Sparsity,
     SparsityOptions,
@@ -86,11 +87,11 @@ class Share(click.ParamType[float]):
 @click.option(
     "--target",
     "targets",
-    type=click.Choice(list(map(str, Target))),
+    type=click.Choice([str(target) for target in (*Target, *CudaTarget)]),
     multiple=True,
     default=[str(Target.NATIVE)],
     show_default=True,
-    help="Instruction set to compile for; repeat it for several in one artifact.",
+    help="Instruction set or GPU to compile for; repeat it for several in one artifact.",
 )
 @click.option(
     "--workers",
@@ -155,7 +156,7 @@ def compile_verb(
             seed=seed,
             calibration_dir=calibration_dir,
         ),
-        targets=tuple(map(Target, targets)),
+        targets=tuple(map(_target, targets)),
         workers=max(usable_cpus() // max(shards, 1), 1) if workers is None else workers,
         shards=shards,
         context=context,
@@ -180,6 +181,10 @@ def compile_verb(
             click.echo(note, err=True)
         size = options.output.stat().st_size / 1e6
         click.echo(f"{options.output}: {size:.1f} MB in {seconds:.1f} s", err=True)
+
+
+def _target(name: str) -> Target | CudaTarget:
+    return CudaTarget(name) if name.startswith("cuda:") else Target(name)
 
 
 def _sparsity(mode: str | None, **options: object) -> SparsityOptions | None:

@@ -95,7 +95,7 @@ def eval_verb(
         # All that may be wrong with the input comes before what takes long.
         text = evaluate.read_texts(texts)
         file = None if task_file is None else evaluate.read_tasks(task_file, limit)
-        model = stack.enter_context(rt.load(artifact, allow_native=allow_native))
+        model = stack.enter_context(rt.load(artifact, allow_native=allow_native, device="cpu"))
         windows = evaluate.cut_windows(text, model, length=window, tokens=tokens) if text else []
         items = None if file is None else evaluate.item_windows(file.items, model)
 
@@ -103,7 +103,9 @@ def eval_verb(
         observer.stage("reference", str(dense or model_dir))
         reference: evaluate.LogitSource
         if dense is not None:
-            reference_model = stack.enter_context(rt.load(dense, allow_native=allow_native))
+            reference_model = stack.enter_context(
+                rt.load(dense, allow_native=allow_native, device="cpu")
+            )
             reference = evaluate.ArtifactLogits(reference_model)
         else:
             assert model_dir is not None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sparsecomp.runtime.artifact import Artifact, Manifest, Part
     from sparsecomp.runtime.record import Record
 
-STAGES = ("aten", "spz", "exec")
+STAGES = ("aten", "spz", "exec", "exec.cuda")
 
 
 @click.command("inspect")
@@ -109,9 +109,11 @@ def _print_summary(artifact: Artifact) -> None:
     for program in manifest.programs:
         needs = " ".join(program.cpu_flags)
         programs.add_row(program.target, program.machine, str(program.workers), needs)
+    for code in () if manifest.cuda is None else manifest.cuda.codes:
+        programs.add_row(f"cuda:{code}", "NVIDIA GPU", "", "")
     members = table("members", "member", "bytes")
-    for name, member in manifest.members.items():
-        members.add_row(name, f"{member.size:,}")
+    for name, size in _sizes(manifest).items():
+        members.add_row(name, f"{size:,}")
     tables = [facts, programs, members, _reads(manifest)]
     if record is not None:
         budget = table("budget", "fact", "value")
@@ -123,6 +125,16 @@ def _print_summary(artifact: Artifact) -> None:
     out = console()
     for made in tables:
         out.print(made)
+
+
+def _sizes(manifest: Manifest) -> dict[str, int]:
+    """Bytes of each member; of a GPU's kernels those of each kind together."""
+    sizes: dict[str, int] = {}
+    for name, member in manifest.members.items():
+        folder, _, _ = name.rpartition("/")
+        shown = name if folder.count("/") == 0 else f"{folder}/"
+        sizes[shown] = sizes.get(shown, 0) + member.size
+    return sizes
 
 
 def _reads(manifest: Manifest) -> Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sparsecomp.errors import SparsecompError
-from sparsecomp.options import Dtype
+from sparsecomp.options import Device, Dtype
 
 
 @click.command("opt")
@@ -31,6 +31,13 @@ from sparsecomp.options import Dtype
     show_default=True,
     help="Type in which weights are to be stored.",
 )
+@click.option(
+    "--device",
+    type=click.Choice(list(map(str, Device))),
+    default=str(Device.CPU),
+    show_default=True,
+    help="What kernels are selected for.",
+)
 @click.option("--ranks", type=click.IntRange(1), default=1, help="Devices to split it over.")
 @click.option("--rank", type=click.IntRange(0), default=0, help="Whose part of it to keep.")
 @click.option(
@@ -43,6 +50,7 @@ def opt_verb(
     passes: tuple[str, ...],
     recipe: Path | None,
     dtype: str,
+    device: str,
     ranks: int,
     rank: int,
     verify_roundtrip: bool,
@@ -56,7 +64,7 @@ def opt_verb(
 
     names = [name.strip() for group in passes for name in group.split(",") if name.strip()]
     given = None if recipe is None else read_recipe(recipe)
-    result = optimise(text, names, given, Dtype(dtype), rank, ranks)
+    result = optimise(text, names, given, Dtype(dtype), rank, ranks, Device(device))
     if verify_roundtrip:
         _check_same(result, optimise(result, []))
     click.echo(result.rstrip("\n"))

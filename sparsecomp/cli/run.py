@@ -19,13 +19,21 @@ if TYPE_CHECKING:
 @sampling_options
 @click.option("--chat", is_flag=True, help="Make the prompt a user's turn of a chat.")
 @click.option(
-    "--allow-native", is_flag=True, help="Run native code that was not compiled on this machine."
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="What to run on; auto: a GPU where there is one that ARTIFACT has a program for.",
+)
+@click.option(
+    "--allow-native", is_flag=True, help="Run code that was not compiled on this machine."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end instead.")
 def run_verb(
     artifact: Path,
     prompt: str,
     chat: bool,
+    device: str,
     allow_native: bool,
     as_json: bool,
     **sampling: Any,
@@ -34,7 +42,7 @@ def run_verb(
     import sparsecomp.runtime as rt
 
     params = rt.SamplingParams(**sampling)
-    with rt.load(artifact, allow_native=allow_native) as model:
+    with rt.load(artifact, allow_native=allow_native, device=device) as model:
         stream = model.stream(_chat_tokens(model, prompt) if chat else prompt, params)
         text = echo_text(stream, shown=not as_json)
     if as_json:

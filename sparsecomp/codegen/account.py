@@ -15,6 +15,7 @@ from sparsecomp.dialects.reads import (
     coarse_bytes,
     correction_of,
     neuron_bytes,
+    tables_of,
     weight_bytes,
     weights_of,
 )
@@ -65,11 +66,11 @@ def bytes_per_token(module: ModuleOp, reading: Reading = Reading.EXPECTED) -> di
         if isinstance(op, exec.Kernel) and op.is_idle:
             continue  # the queue counts
         part = _part(op)
+        tables = [storage for storage in dict.fromkeys(tables_of(op)) if storage not in seen]
+        seen.update(tables)
+        total[part] += sum(s.row_bytes(math.prod(s.dims[1:])) for s in tables)
         once = [storage for storage in dict.fromkeys(weights_of(op)) if storage not in seen]
-        if isinstance(op, exec.Embed | exec.Rope):
-            seen.update(once)
-            total[part] += sum(s.row_bytes(math.prod(s.dims[1:])) for s in once)
-        elif reading is not Reading.DENSE or isinstance(op, exec.SparseLinear):
+        if reading is not Reading.DENSE or isinstance(op, exec.SparseLinear):
             total[part] += weight_bytes(op, reading)
         elif isinstance(op, exec.Neurons | exec.SparseMlp):  # two that would be one
             once = [s for s in once if s is not correction_of(op)]
@@ -183,8 +184,8 @@ def rewind_limit(module: ModuleOp, positions: int) -> int | None:
     if not any(window < positions for window in windows):
         return None
     prefill = _program(module, "prefill")
-    assert prefill.workers is not None
-    return prefill.workers.value.data * prefill.tile.value.data + 1
+    workers = 1 if prefill.workers is None else prefill.workers.value.data
+    return workers * prefill.tile.value.data + 1
 
 
 def logits_width(module: ModuleOp) -> int:

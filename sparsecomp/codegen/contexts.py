@@ -19,6 +19,7 @@ from sparsecomp.runtime.artifact import KV_COUNTER
 
 from .counters import Counters
 from .scalar import expression, number
+from .strides import merge, subscript
 
 
 @dataclass(frozen=True)
@@ -466,7 +467,7 @@ def map_(scope: Scope, op: exec.Map) -> dict[str, Any]:
         [0 if n == 1 else s for n, s in zip(p.shape[1:], p.strides, strict=True)]
         for p in (*ins, out)
     ]
-    sizes, strides, merged = _merge(list(out.shape[1:]), strides)
+    sizes, strides, merged = merge(list(out.shape[1:]), strides)
     loops = [{"first": "0", "end": str(n)} for n in sizes]
     if op.work_of.mode is Mode.SPLIT:
         first, end = _share([b * merged for b in op.work_of.bounds])
@@ -487,9 +488,9 @@ def map_(scope: Scope, op: exec.Map) -> dict[str, Any]:
         "out": out,
         "ins": ins,
         "loops": loops,
-        "reads": [(f"a{i}", f"x{i}[{_subscript(s)}]") for i, s in enumerate(strides[:-1])],
+        "reads": [(f"a{i}", f"x{i}[{subscript(s)}]") for i, s in enumerate(strides[:-1])],
         "steps": steps,
-        "write": f"y[{_subscript(strides[-1])}]",
+        "write": f"y[{subscript(strides[-1])}]",
         "result": names[returned.operands[0]],
     }
 
@@ -531,28 +532,3 @@ def _share(bounds: Sequence[int]) -> tuple[str, str]:
     """This worker's bounds, as constants picked by `worker`."""
     table = ", ".join(map(str, bounds))
     return f"bounds({{{table}}})[worker]", f"bounds({{{table}}})[worker + 1]"
-
-
-def _merge(sizes: list[int], strides: list[list[int]]) -> tuple[list[int], list[list[int]], int]:
-    """Join neighbouring dimensions that every operand runs through as one.
-
-    Returns the sizes, the strides, and how many of the new first dimension's steps make one of the
-    old first dimension's.
-    """
-    sizes, strides = list(sizes) or [1], [list(s) or [0] for s in strides]
-    merged = 1
-    d = 0
-    while d + 1 < len(sizes):
-        if all(s[d] == s[d + 1] * sizes[d + 1] for s in strides):
-            merged *= sizes[d + 1] if d == 0 else 1
-            sizes[d : d + 2] = [sizes[d] * sizes[d + 1]]
-            for s in strides:
-                del s[d]
-        else:
-            d += 1
-    return sizes, strides, merged
-
-
-def _subscript(strides: Sequence[int]) -> str:
-    terms = [f"d{i}" if s == 1 else f"d{i} * {s}" for i, s in enumerate(strides) if s != 0]
-    return " + ".join(terms) or "0"

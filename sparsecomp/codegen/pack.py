@@ -184,8 +184,7 @@ class ArtifactWriter:
             artifact.MANIFEST,
             artifact.encode_manifest(dataclasses.replace(manifest, members=members)),
         )
-        needed = {*artifact.REQUIRED_MEMBERS, *(program.member for program in manifest.programs)}
-        if missing := needed - {entry.name for entry in self._entries}:
+        if missing := artifact.required_members(manifest) - {entry.name for entry in self._entries}:
             raise ValueError(f"members are missing: {', '.join(sorted(missing))}")
         self._write(layout.directory(self._entries, self._position))
         self._write(layout.seal_comment(self._digest.hexdigest()))

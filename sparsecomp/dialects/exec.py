@@ -1,7 +1,8 @@
 """exec: the scheduled program. Kernels over buffers, done by workers, with barriers between.
 
-A program runs on every worker at once (a worker is a CPU thread). A kernel says who does what part
-of it; a buffer says whether it is shared or each worker has its own; a barrier waits for all.
+On a CPU a program runs on every worker at once (a worker is a thread). A kernel says who does what
+part of it; a buffer says whether it is shared or each worker has its own; a barrier waits for all.
+On a GPU a kernel says on which stream it runs, and streams wait for events of each other.
 Codegen only spells what stands here.
 """
 
@@ -108,7 +109,8 @@ class Space(StrEnum):
     PRIVATE = auto()
     """A copy for each worker, seen by it alone."""
     PARTS = auto()
-    """A copy for each worker, read by all: partial results to be combined."""
+    """A copy for each worker, read by all: partial results to be combined. On a GPU `copies` of
+    them, one behind the other."""
     OUTPUT = auto()
     """The caller's room for the logits."""
 
@@ -176,6 +178,8 @@ class Mode(StrEnum):
     """Every worker does an equal share of a list made at run time."""
     ONE = auto()
     """Worker `bounds[0]` does all of it."""
+    STREAM = auto()
+    """A GPU does all of it, on stream `bounds[0]`."""
     QUEUE = auto()
     """Whoever is free does the next `bounds[0]` units of the result, until all are done."""
     IDLE = auto()
@@ -322,13 +326,15 @@ class KVSlot(IRDLOperation):
 class Program(IRDLOperation):
     """What each worker runs. `tile` is how many rows a worker has at most.
 
-    `shared` and `private` are the bytes of the two arenas (the private one is per worker).
+    `shared` and `private` are the bytes of the two arenas (the private one is per worker). On a GPU
+    there are `streams` instead of workers, and all buffers are in the shared arena.
     """
 
     name = "exec.program"
     sym_name = prop_def(SymbolNameConstraint())
     tile = prop_def(I64)
     workers = opt_prop_def(I64)
+    streams = opt_prop_def(I64)
     shared = opt_prop_def(I64)
     private = opt_prop_def(I64)
     body = region_def("single_block")
@@ -343,6 +349,7 @@ class Buffer(IRDLOperation):
 
     name = "exec.buffer"
     space = opt_prop_def(SpaceAttr)
+    copies = opt_prop_def(I64)
     offset = opt_prop_def(I64)
     result = result_def(MemRefType)
     irdl_options = (ParsePropInAttrDict(),)
@@ -384,7 +391,7 @@ class Constant(IRDLOperation):
 class Kernel(IRDLOperation):
     """Reads its inputs and overwrites its output.
 
-    Every kernel has `work` (who does what part of it), set by schedule-workers.
+    Every kernel has `work` (who does what part of it), set by schedule-workers or -streams.
     """
 
     irdl_options = (ParsePropInAttrDict(),)
@@ -407,7 +414,7 @@ class Kernel(IRDLOperation):
     def work_of(self) -> WorkAttr:
         work = self.properties.get("work")
         if not isinstance(work, WorkAttr):
-            raise VerifyException(f"{self.name} has no workers: schedule-workers did not run")
+            raise VerifyException(f"{self.name} has no workers: it was not scheduled")
         return work
 
 
@@ -465,7 +472,7 @@ class Quantize(Kernel):
 
 @irdl_op_definition
 class Linear(Kernel):
-    """out = x @ weight.T + bias; the units are the rows of the weight.
+    """out = x @ weight.T + bias + residual; the units are the rows of the weight.
 
     The weight may be stored by columns, for another kernel's sake. With a quantised weight stored
     by rows, one row x is what exec.quantize made of it; so it is for the neurons of an MLP.
@@ -473,12 +480,16 @@ class Linear(Kernel):
 
     name = "exec.linear"
     x = operand_def(MemRefType)
+    residual = opt_operand_def(MemRefType)
     out = operand_def(MemRefType)
     weight = prop_def(FlatSymbolRefAttrConstr)
     bias = opt_prop_def(FlatSymbolRefAttrConstr)
     part = prop_def(PartAttr)
     work = opt_prop_def(WorkAttr)
-    assembly_format = "$x `,` $weight `into` $out attr-dict `:` type($x) `,` type($out)"
+    assembly_format = (
+        "$x `,` $weight (`plus` $residual^ `:` type($residual))? `into` $out attr-dict `:` "
+        "type($x) `,` type($out)"
+    )
 
 
 @irdl_op_definition
@@ -663,12 +674,19 @@ class Rope(Kernel):
 
 @irdl_op_definition
 class Append(Kernel):
-    """Writes the rows of k and v into a slot of the cache; it has no output buffer."""
+    """Writes the rows of k and v into a slot of the cache; it has no output buffer.
+
+    With `cos` and the like, k is turned first, as exec.rope does.
+    """
 
     name = "exec.append"
     k = operand_def(MemRefType)
     v = operand_def(MemRefType)
     slot = prop_def(I64)
+    cos = opt_prop_def(FlatSymbolRefAttrConstr)
+    sin = opt_prop_def(FlatSymbolRefAttrConstr)
+    rotary = opt_prop_def(I64)
+    pairing = opt_prop_def(PairingAttr)
     work = opt_prop_def(WorkAttr)
     assembly_format = "$k `,` $v `to` $slot attr-dict `:` type($k) `,` type($v)"
 
@@ -678,7 +696,8 @@ class Attend(Kernel):
     """Attention of q over a slot of the cache.
 
     In rows mode the result; in context mode each worker leaves a part, to be combined. With a list
-    of heads, groups without a listed head are not read, and their parts are undefined.
+    of heads, groups without a listed head are not read, and their parts are undefined. With `cos`
+    and the like, q is turned first, as exec.rope does.
     """
 
     name = "exec.attend"
@@ -692,6 +711,10 @@ class Attend(Kernel):
     softcap = opt_prop_def(F64)
     slopes = opt_prop_def(FlatSymbolRefAttrConstr)
     sinks = opt_prop_def(FlatSymbolRefAttrConstr)
+    cos = opt_prop_def(FlatSymbolRefAttrConstr)
+    sin = opt_prop_def(FlatSymbolRefAttrConstr)
+    rotary = opt_prop_def(I64)
+    pairing = opt_prop_def(PairingAttr)
     work = opt_prop_def(WorkAttr)
     assembly_format = (
         "$q (`of` $list^ `:` type($list))? `from` $slot `into` $out attr-dict `:` type($q) `,` "
@@ -887,6 +910,28 @@ class Barrier(IRDLOperation):
 
 
 @irdl_op_definition
+class Record(IRDLOperation):
+    """The event comes when the stream has done all that it was given so far."""
+
+    name = "exec.record"
+    event = prop_def(I64)
+    stream = prop_def(I64)
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$event attr-dict"
+
+
+@irdl_op_definition
+class Wait(IRDLOperation):
+    """The stream begins what it is given from here on when the event has come."""
+
+    name = "exec.wait"
+    event = prop_def(I64)
+    stream = prop_def(I64)
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$event attr-dict"
+
+
+@irdl_op_definition
 class LogitsOnly(IRDLOperation):
     """What follows computes logits only: a caller that wants none is done here."""
 
@@ -966,6 +1011,8 @@ Exec = Dialect(
         Sketch,
         SparseHead,
         Barrier,
+        Record,
+        Wait,
         LogitsOnly,
     ],
     [LayoutAttr, SpaceAttr, IndexAttr, NormKindAttr, PartAttr, WorkAttr, FoldAttr],

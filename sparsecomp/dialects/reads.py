@@ -29,15 +29,26 @@ class Reading(Enum):
     """Those that do not depend on what is chosen."""
 
 
+TABLES = ("table", "cos", "sin")
+"""Properties that name a table, of which a token reads one row."""
+
+
 def weights_of(op: Operation) -> Iterator[exec.Storage]:
-    """The storages that a kernel, or a constant, reads."""
-    for value in op.properties.values():
-        if isinstance(value, SymbolRefAttr):
+    """The storages that a kernel, or a constant, reads, but for tables."""
+    for name, value in op.properties.items():
+        if isinstance(value, SymbolRefAttr) and name not in TABLES:
+            yield exec.find_storage(op, value)
+
+
+def tables_of(op: Operation) -> Iterator[exec.Storage]:
+    """The tables of which a kernel reads a row."""
+    for name in TABLES:
+        if isinstance(value := op.properties.get(name), SymbolRefAttr):
             yield exec.find_storage(op, value)
 
 
 def weight_bytes(op: Operation, reading: Reading = Reading.EXPECTED) -> float:
-    """Bytes of weights that a kernel reads for one token; tables count whole."""
+    """Bytes of weights that a kernel reads for one token, but for its tables."""
     match op:
         case exec.SparseMlp() | exec.SparseLinear() | exec.SparseHead() if reading is Reading.FIXED:
             return 0

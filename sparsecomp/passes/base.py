@@ -13,11 +13,14 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 
+from sparsecomp.dialects.exec import Kernel
 from sparsecomp.errors import SparsecompError
-from sparsecomp.options import Dtype, Overlap
+from sparsecomp.options import Device, Dtype, Overlap
 from sparsecomp.sparsity import Plan
 
 Weights = Callable[[str], torch.Tensor]
+Parts = Callable[[Kernel], int]
+"""How many partial results, copies of its output, a kernel leaves on a GPU."""
 
 
 class Evaluate(Protocol):
@@ -43,6 +46,8 @@ class PassContext:
     positions: int
     """Positions compiled for: the context of the artifact."""
     workers: int = 1
+    device: Device = Device.CPU
+    parts: Parts = lambda op: 1
     overlap: Overlap = field(default_factory=Overlap)
     dtype: Dtype = Dtype.F32
     plan: Plan | None = None

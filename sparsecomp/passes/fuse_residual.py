@@ -1,4 +1,7 @@
-"""fuse-residual: what is added to the sum of all workers' parts is added by that sum."""
+"""fuse-residual: what is added to the sum of all workers' parts is added by that sum.
+
+On a GPU, where each kernel is a launch, what is added to a linear is added by that linear too.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from xdsl.rewriter import Rewriter
 
 from sparsecomp.dialects import aten, exec
 from sparsecomp.dialects.exec import shape_of
+from sparsecomp.options import Device
 
 from .base import Form, Pass, PassContext
 from .forms import programs
 
 
-def added(op: exec.Sum) -> tuple[exec.Map, SSAValue] | None:
-    """The map that adds a buffer of the same shape to a sum that nothing else reads."""
+def added(op: exec.Sum | exec.Linear) -> tuple[exec.Map, SSAValue] | None:
+    """The map that adds a buffer of the same shape to a result that nothing else reads."""
     users = [use.operation for use in op.out.uses if use.operation is not op]
     if op.residual is not None or len(users) != 1:
         return None
@@ -34,16 +38,17 @@ def added(op: exec.Sum) -> tuple[exec.Map, SSAValue] | None:
 
 class FuseResidual(Pass):
     name = "fuse-residual"
-    help = "add the residual where the workers' parts are summed"
+    help = "add the residual where the workers' parts are summed, on a GPU in linears too"
     requires = (Form.KERNELS,)
 
     def apply(self, module: ModuleOp, ctx: PassContext) -> None:
+        kinds = exec.Sum | exec.Linear if ctx.device is Device.CUDA else exec.Sum
         for program in programs(module):
             for op in list(program.body.block.ops):
-                if isinstance(op, exec.Sum) and (found := added(op)) is not None:
+                if isinstance(op, kinds) and (found := added(op)) is not None:
                     add, residual = found
-                    # The residual may be computed between the two: the sum moves down.
-                    both = exec.Sum.create(
+                    # The residual may be computed between the two: the kernel moves down.
+                    both = type(op).create(
                         operands=[op.x, residual, add.out],
                         properties=dict(op.properties),
                         attributes=dict(op.attributes),

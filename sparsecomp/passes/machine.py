@@ -13,7 +13,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import Mode, buffer_of, shape_of
-from sparsecomp.dialects.reads import weight_bytes, weights_of
+from sparsecomp.dialects.reads import tables_of, weight_bytes
 
 from .cost import LISTED
 
@@ -49,7 +49,7 @@ class Machine:
         """As bytes in order: a listed neuron costs its reader a jump."""
         match op:
             case exec.Embed() | exec.Rope():  # one row of a table
-                return sum(float(s.row_bytes(math.prod(s.dims[1:]))) for s in weights_of(op))
+                return sum(float(s.row_bytes(math.prod(s.dims[1:]))) for s in tables_of(op))
             case exec.Attend():
                 return self.context * self._position_bytes(op)
             case exec.SparseMlp():

@@ -20,6 +20,7 @@ from .fold_positions import FoldPositions
 from .fold_weights import FoldWeights
 from .fuse_maps import FuseMaps
 from .fuse_residual import FuseResidual
+from .fuse_rope import FuseRope
 from .fuse_sparse_attention import FuseSparseAttention
 from .fuse_sparse_mlp import FuseSparseMlp
 from .insert_predictors import InsertPredictors
@@ -33,6 +34,7 @@ from .raise_mlp import RaiseMlp
 from .raise_norm import RaiseNorm
 from .raise_rope import RaiseRope
 from .schedule_lookahead import ScheduleLookahead
+from .schedule_streams import ScheduleStreams
 from .schedule_workers import ScheduleWorkers
 from .select_kernels import SelectKernels
 from .shard import Shard
@@ -95,7 +97,17 @@ LOWERING: tuple[Step, ...] = (
 
 PIPELINE = RAISING + LOWERING
 
-PASSES: dict[str, Pass] = {step.run.name: step.run for step in PIPELINE}
+CUDA_LOWERING: tuple[Step, ...] = (
+    *LOWERING[: 1 + [step.run.name for step in LOWERING].index(FuseMaps.name)],
+    Step("exec", FuseRope()),
+    Step("exec", ScheduleStreams()),
+    LOWERING[-1],
+)
+"""The same for a GPU: fewer launches, and streams instead of workers."""
+
+CUDA_PIPELINE = RAISING + CUDA_LOWERING
+
+PASSES: dict[str, Pass] = {step.run.name: step.run for step in (*PIPELINE, *CUDA_PIPELINE)}
 
 
 @dataclass(frozen=True)
@@ -116,12 +128,12 @@ def run_pipeline(
     stop_after: str | None = None,
     steps: Sequence[Step] = PIPELINE,
 ) -> None:
-    """Run the steps, PIPELINE or a part of it, in order, verifying after each.
+    """Run the steps, a part of PIPELINE or CUDA_PIPELINE, in order, verifying after each.
 
     Raises SparsecompError naming the pass, the op and the model's module when a pass cannot go on.
     """
     for step in steps:
-        number = 1 + PIPELINE.index(step)
+        number = 1 + (PIPELINE if step in PIPELINE else CUDA_PIPELINE).index(step)
         watch(Event(number, step, module, None))
         start = time.perf_counter()
         run_pass(step.run, module, ctx)

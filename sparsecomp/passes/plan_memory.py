@@ -2,7 +2,8 @@
 
 Buffers that do not live at the same time share bytes. A buffer lives from its first write to its
 last read; one that other workers read, until the barrier after that, for a slower one may still be
-reading.
+reading. On a GPU one life ends before another where all that uses the first happens before all that
+uses the second.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, ModuleOp, i64
 from xdsl.ir import Operation
@@ -19,6 +21,7 @@ from sparsecomp.dialects.exec import Space, buffer_of, shape_of
 
 from .base import Form, Pass, PassContext
 from .forms import programs
+from .streams import Order
 
 ALIGN = 64
 """Bytes: a cache line, and the widest vector."""
@@ -29,24 +32,86 @@ def aligned(size: int) -> int:
     return math.ceil(size / ALIGN) * ALIGN
 
 
+class Life(Protocol):
+    """That a buffer is needed, of `size` bytes."""
+
+    buffer: exec.Buffer
+    size: int
+
+    def ends_before(self, other: Self) -> bool: ...
+
+
 @dataclass
-class Life:
-    """When a buffer is needed: op indices, both included."""
+class Span:
+    """A life on workers: op indices, both included."""
 
     buffer: exec.Buffer
     size: int
     first: int
     last: int
 
+    def ends_before(self, other: Span) -> bool:
+        return self.last < other.first
 
-def lives(program: exec.Program) -> list[Life]:
+
+@dataclass
+class Uses:
+    """A life on streams: the kernels that use it, and those before all of them, as in Order."""
+
+    buffer: exec.Buffer
+    size: int
+    uses: int
+    before: int
+
+    def ends_before(self, other: Uses) -> bool:
+        return not self.uses & ~other.before
+
+
+def together(one: Life, other: Life) -> bool:
+    """Whether two buffers may be needed at the same time."""
+    return not one.ends_before(other) and not other.ends_before(one)
+
+
+def size_of(buffer: exec.Buffer, rows: int) -> int:
+    """Bytes of all copies of a buffer of up to so many rows."""
+    shape = [rows if n == DYNAMIC_INDEX else n for n in shape_of(buffer.result)]
+    copies = 1 if buffer.copies is None else buffer.copies.value.data
+    return aligned(copies * math.prod(shape) * FLOAT)
+
+
+def arena(program: exec.Program, buffer: exec.Buffer) -> str:
+    """Where a buffer lies: streams have one arena, workers one for all and one each."""
+    shared = program.streams is not None or buffer.space == exec.SpaceAttr(Space.SHARED)
+    return "shared" if shared else "private"
+
+
+def lives(program: exec.Program) -> Sequence[Life]:
     """The lives of a program's buffers, in order of their beginning."""
+    return lives_on_workers(program) if program.streams is None else lives_on_streams(program)
+
+
+def lives_on_streams(program: exec.Program) -> list[Uses]:
+    order = Order.of(program)
+    found: dict[exec.Buffer, Uses] = {}
+    for op, bit in order.bit.items():
+        for operand in op.operands:
+            buffer = buffer_of(operand)
+            if buffer is None or buffer.space == exec.SpaceAttr(Space.OUTPUT):
+                continue
+            size = size_of(buffer, program.tile.value.data)
+            life = found.setdefault(buffer, Uses(buffer, size, 0, order.before[op]))
+            life.uses |= bit
+            life.before &= order.before[op]
+    return list(found.values())
+
+
+def lives_on_workers(program: exec.Program) -> list[Span]:
     tile = program.tile.value.data
     workers = 1 if program.workers is None else program.workers.value.data
     ops = list(program.body.block.ops)
     index = {op: i for i, op in enumerate(ops)}
     barriers = [i for i, op in enumerate(ops) if isinstance(op, exec.Barrier)]
-    found: dict[Operation, Life] = {}
+    found: dict[Operation, Span] = {}
     for op in ops:
         if not isinstance(op, exec.Kernel):
             continue
@@ -57,9 +122,7 @@ def lives(program: exec.Program) -> list[Life]:
             if buffer not in found:
                 # A shared buffer has room for the rows of all workers.
                 rows = tile * workers if buffer.space == exec.SpaceAttr(Space.SHARED) else tile
-                shape = [rows if n == DYNAMIC_INDEX else n for n in shape_of(buffer.result)]
-                size = aligned(math.prod(shape) * FLOAT)
-                found[buffer] = Life(buffer, size, index[op], index[op])
+                found[buffer] = Span(buffer, size_of(buffer, rows), index[op], index[op])
             found[buffer].last = index[op]
     for life in found.values():
         if life.buffer.space != exec.SpaceAttr(Space.PRIVATE):
@@ -67,15 +130,13 @@ def lives(program: exec.Program) -> list[Life]:
     return sorted(found.values(), key=lambda life: life.first)
 
 
-def place(lives: list[Life]) -> int:
+def place(lives: Sequence[Life]) -> int:
     """Give each buffer the lowest offset free for all its life; the arena's size in bytes."""
     placed: list[tuple[int, Life]] = []
     total = 0
     for life in lives:
         offset = 0
-        neighbours = sorted(
-            ((o, p.size) for o, p in placed if p.first <= life.last and life.first <= p.last)
-        )
+        neighbours = sorted((o, p.size) for o, p in placed if together(p, life))
         for start, size in neighbours:
             if offset + life.size <= start:
                 break
@@ -116,10 +177,8 @@ class PlanMemory(Pass):
     def apply(self, module: ModuleOp, ctx: PassContext) -> None:
         place_weights([module])
         for program in programs(module):
-            everything = lives(program)
-            shared = exec.SpaceAttr(Space.SHARED)
-            for name, group in (
-                ("shared", [life for life in everything if life.buffer.space == shared]),
-                ("private", [life for life in everything if life.buffer.space != shared]),
-            ):
+            groups: dict[str, list[Life]] = {"shared": [], "private": []}
+            for life in lives(program):
+                groups[arena(program, life.buffer)].append(life)
+            for name, group in groups.items():
                 program.properties[name] = IntegerAttr(place(group), i64)

@@ -2,6 +2,7 @@
 
 Between two barriers workers run at their own pace. So within such a phase no byte may be written
 by one worker and touched by another, and no buffer may share bytes with one that is still live.
+On a GPU the same is asked of streams, between which events alone give an order.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 from xdsl.ir import Operation, SSAValue
 
 from sparsecomp.dialects import exec
-from sparsecomp.dialects.exec import Mode, Space
+from sparsecomp.dialects.exec import Mode
 
-from .plan_memory import lives
+from .plan_memory import arena, lives, together
 from .schedule_workers import reads, writes_for_others
+from .streams import unordered
 
 
 def race(program: exec.Program) -> Operation | None:
     """The first op that is not safe, or None."""
+    if program.streams is not None:
+        return unordered(program) or _overlaps(program)
     return _does_not_wait(program) or _left_behind(program) or _overlaps(program)
 
 
@@ -57,12 +61,11 @@ def _left_behind(program: exec.Program) -> Operation | None:
 def _overlaps(program: exec.Program) -> Operation | None:
     """A buffer whose bytes another one uses during its life."""
     everything = lives(program)
-    shared = exec.SpaceAttr(Space.SHARED)
     for i, a in enumerate(everything):
         for b in everything[i + 1 :]:
-            if (a.buffer.space == shared) != (b.buffer.space == shared):
+            if arena(program, a.buffer) != arena(program, b.buffer):
                 continue
-            if b.first > a.last or a.buffer.offset is None or b.buffer.offset is None:
+            if a.buffer.offset is None or b.buffer.offset is None or not together(a, b):
                 continue
             low, high = a.buffer.offset.value.data, b.buffer.offset.value.data
             if low < high + b.size and high < low + a.size:

@@ -50,7 +50,7 @@ class Scheduler:
                 if isinstance(op, exec.Linear) and op.work_of.mode is Mode.SPLIT:
                     self._spread(op)
         order = sorted(self.places, key=lambda op: (self.places[op], op.work_of.mode in QUEUED))
-        _rebuild(self.program.body.block, order, self.places)
+        rebuild(self.program.body.block, order, self.places)
 
     def _spread(self, op: exec.Linear) -> None:
         """Idle work from its first section on; a queue in the last before somebody reads it."""
@@ -81,7 +81,7 @@ def _as_placed(program: exec.Program) -> dict[exec.Kernel, int]:
     return found
 
 
-def _rebuild(block: Block, order: Iterable[exec.Kernel], places: Mapping[exec.Kernel, int]) -> None:
+def rebuild(block: Block, order: Iterable[exec.Kernel], places: Mapping[exec.Kernel, int]) -> None:
     """The kernels in this order, what they refer to before each, barriers between sections."""
     for op in list(block.ops):
         op.detach()

@@ -34,6 +34,7 @@ from xdsl.rewriter import InsertPoint
 from sparsecomp import nibbles
 from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.dialects.exec import row_strides
+from sparsecomp.options import Device
 
 from .base import Form, Pass, PassContext, PassError, function, functions, module_path
 from .build import shape_of, tensor_type
@@ -74,9 +75,10 @@ class Slot:
 class Lowering:
     """One function to one program."""
 
-    def __init__(self, func: FuncOp, storages: Storages):
+    def __init__(self, func: FuncOp, storages: Storages, device: Device):
         self.func = func
         self.storages = storages
+        self.device = device
         self.block = Block()
         self.builder = Builder(InsertPoint.at_end(self.block))
         self.slots: dict[SSAValue, Slot] = {}
@@ -147,7 +149,9 @@ class Lowering:
 
     def _factor(self, x: SSAValue, weight: SymbolRefAttr) -> SSAValue:
         """What a kernel multiplies the rows of a weight with: one row x is quantised, once, when
-        the weight is."""
+        the weight is. A GPU widens the weights instead: it waits for their bytes alone."""
+        if self.device is Device.CUDA:
+            return x
         storage = exec.find_storage(self.func, weight)
         by_columns = storage.layout.data is exec.Layout.COLUMNS
         shape = exec.shape_of(x)
@@ -671,7 +675,7 @@ class SelectKernels(Pass):
             if isinstance(op, spz.CachedAttention):
                 slots.insert(_kv_slot(op))
         for func in list(functions(module)):
-            program = Lowering(func, storages).run()
+            program = Lowering(func, storages, ctx.device).run()
             Builder(InsertPoint.before(func)).insert(program)
             func.detach()
             func.erase()

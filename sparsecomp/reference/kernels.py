@@ -73,6 +73,8 @@ def linear(w: Worker, op: exec.Linear) -> None:
     units = w.units(op, len(weight))
     x = _factor(w, op.x, weight)
     y = F.linear(x, weight[units], None if bias is None else bias[units])
+    if op.residual is not None:
+        y = y + w.tensor(op.residual)[..., units]
     w.tensor(op.out)[..., units] = y
 
 
@@ -232,8 +234,11 @@ def all_reduce(w: Worker, op: exec.AllReduce) -> None:
     out.copy_(w.call.add_up(x.view_as(out)))
 
 
-def rope(w: Worker, op: exec.Rope) -> None:
-    x, rotary = w.tensor(op.x), op.rotary.value.data
+def _turned(w: Worker, op: exec.Rope | exec.Append | exec.Attend, x: torch.Tensor) -> torch.Tensor:
+    """x as a rotary embedding of the op turns it; as it is where there is none."""
+    if op.rotary is None or op.pairing is None:
+        return x
+    rotary = op.rotary.value.data
     # One row of the tables per token, the same for every head.
     shape = (len(x), *[1] * (x.dim() - 2), rotary)
     (cos,), (sin,) = w.weights(op, "cos"), w.weights(op, "sin")
@@ -242,11 +247,17 @@ def rope(w: Worker, op: exec.Rope) -> None:
     partner = (index + rotary // 2) % rotary if half else index ^ 1
     turned = cos[w.positions].view(shape) * x[..., :rotary]
     turned = turned + sin[w.positions].view(shape) * x[..., partner]
-    w.tensor(op.out).copy_(torch.cat([turned, x[..., rotary:]], dim=-1))
+    return torch.cat([turned, x[..., rotary:]], dim=-1)
+
+
+def rope(w: Worker, op: exec.Rope) -> None:
+    w.tensor(op.out).copy_(_turned(w, op, w.tensor(op.x)))
 
 
 def append(w: Worker, op: exec.Append) -> None:
-    w.call.rings[op.slot.value.data].write(w.positions, w.tensor(op.k), w.tensor(op.v))
+    w.call.rings[op.slot.value.data].write(
+        w.positions, _turned(w, op, w.tensor(op.k)), w.tensor(op.v)
+    )
 
 
 def attend(w: Worker, op: exec.Attend) -> None:
@@ -257,7 +268,7 @@ def attend(w: Worker, op: exec.Attend) -> None:
         begin, end = (begin + seen * i // workers for i in (w.number, w.number + 1))
     positions = torch.arange(begin, end)
     k, v = w.call.rings[op.slot.value.data].read(positions)
-    q, out = w.tensor(op.q), w.tensor(op.out)
+    q, out = _turned(w, op, w.tensor(op.q)), w.tensor(op.out)
     group = q.shape[1] // len(k)
     scores = _scores(w, op, q, positions, k.repeat_interleave(group, dim=0))
     v = v.repeat_interleave(group, dim=0)

@@ -15,13 +15,13 @@ import os
 import stat
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from sparsecomp.errors import SparsecompError
-from sparsecomp.runtime import layout, state
+from sparsecomp.runtime import launch, layout, state
 from sparsecomp.runtime.layout import Entry, seal_comment
 from sparsecomp.runtime.manifest import (
     ABI_VERSION,
@@ -33,6 +33,7 @@ from sparsecomp.runtime.manifest import (
     Block,
     BlockKind,
     CoarseUnits,
+    CudaProgram,
     Dtype,
     Machine,
     Manifest,
@@ -80,6 +81,7 @@ __all__ = [
     "Block",
     "BlockKind",
     "CoarseUnits",
+    "CudaProgram",
     "Dtype",
     "Entry",
     "Machine",
@@ -100,6 +102,7 @@ __all__ = [
     "parse_weights_header",
     "place_tensors",
     "program_member",
+    "required_members",
     "seal_comment",
     "source_member",
 ]
@@ -111,6 +114,9 @@ class Stage(enum.StrEnum):
     ATEN = "aten"
     SPZ = "spz"
     EXEC = "exec"
+    """Of the programs for CPUs."""
+    EXEC_CUDA = "exec.cuda"
+    """Of the program for GPUs."""
 
 
 def ir_member(stage: Stage, rank: int = 0) -> str:
@@ -134,10 +140,13 @@ SPARSITY = "sparsity.json"
 RECIPE = "recipe.yaml"
 """The choices themselves, to compile the same again."""
 
-REQUIRED_MEMBERS = (MANIFEST, *map(ir_member, Stage), SOURCE, WEIGHTS)
-MEMBER_NAMES = frozenset(
+REQUIRED_MEMBERS = (MANIFEST, ir_member(Stage.ATEN), ir_member(Stage.SPZ), WEIGHTS)
+"""Of every artifact; what its programs have besides, `required_members` says."""
+_NATIVE_MEMBERS = (ir_member(Stage.EXEC), SOURCE)
+_CUDA_MEMBERS = (ir_member(Stage.EXEC_CUDA), launch.PROGRAM, launch.SOURCE)
+_FIXED_NAMES = frozenset(
     (
-        *REQUIRED_MEMBERS,
+        *(*REQUIRED_MEMBERS, *_NATIVE_MEMBERS, *_CUDA_MEMBERS),
         *(program_member(t, rank) for t in Target for rank in range(MAX_SHARDS)),
         *(ir_member(s, rank) for s in (Stage.SPZ, Stage.EXEC) for rank in range(MAX_SHARDS)),
         *map(source_member, range(MAX_SHARDS)),
@@ -145,6 +154,31 @@ MEMBER_NAMES = frozenset(
         *(SPARSITY, RECIPE),
     )
 )
+
+
+class _MemberNames:
+    """The names that members may have; those of a GPU's kernels are told by their form."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in _FIXED_NAMES or (
+            isinstance(name, str) and launch.BINARY_MEMBER.fullmatch(name) is not None
+        )
+
+
+MEMBER_NAMES: Container[str] = _MemberNames()
+
+
+def required_members(manifest: Manifest) -> frozenset[str]:
+    """The members that an artifact with this manifest must have."""
+    return frozenset(
+        (
+            *REQUIRED_MEMBERS,
+            *(program.member for program in manifest.programs),
+            *(_NATIVE_MEMBERS if manifest.programs else ()),
+            *(_CUDA_MEMBERS if manifest.cuda is not None else ()),
+        )
+    )
+
 
 _MANIFEST_MAX = 16 << 20
 _HASH_CHUNK = 16 << 20
@@ -299,10 +333,7 @@ class Artifact:
                 raise SparsecompError(f"member {name!r} is in the manifest but missing")
             if described.get(name) != self._entries[name].size:
                 raise SparsecompError(f"member {name!r} is not the one that the manifest describes")
-        programs = {program.member for program in manifest.programs}
-        for name in (program_member(t, rank) for t in Target for rank in range(MAX_SHARDS)):
-            if (name in programs) != (name in self._entries):
-                raise SparsecompError(f"member {name!r} and the manifest's programs do not agree")
+        _check_programs(manifest, frozenset(self._entries))
         return manifest
 
     def _read_weights_header(self) -> WeightsHeader:
@@ -317,6 +348,23 @@ class Artifact:
                 f"the manifest says {self.manifest.weights_bytes}"
             )
         return header
+
+
+def _check_programs(manifest: Manifest, names: frozenset[str]) -> None:
+    """That the members of programs are those that the manifest has."""
+    required = required_members(manifest)
+    codes = () if manifest.cuda is None else manifest.cuda.codes
+    strays = {name for name in names - required if _is_of_another_program(name, codes)}
+    for name in sorted(strays | (required - names)):
+        raise SparsecompError(f"member {name!r} and the manifest's programs do not agree")
+
+
+def _is_of_another_program(name: str, codes: Sequence[launch.Code]) -> bool:
+    """Of a member that no program must have: kernels of one of `codes` are the GPU program's."""
+    folder, _, rest = name.partition("/")
+    if folder == "cuda":
+        return rest.partition("/")[0] not in codes
+    return name.endswith(".so") or name == ir_member(Stage.EXEC_CUDA)
 
 
 def _ask_for_large_pages(file: mmap.mmap) -> None:

@@ -12,7 +12,7 @@ directory, encodes what must surround them, and compares.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from sparsecomp.errors import SparsecompError
@@ -138,7 +138,7 @@ def read_seal(file: memoryview) -> str:
     return comment[len(_SEAL_PREFIX) :].decode("ascii", "replace")
 
 
-def read_directory(file: memoryview, known_names: Collection[str]) -> tuple[Entry, ...]:
+def read_directory(file: memoryview, known_names: Container[str]) -> tuple[Entry, ...]:
     """The members in the order in which they lie, after checking that all but their data is
     exactly what this layout writes. Raises SparsecompError naming the member that is not."""
     tail_start = len(file) - _TAIL_SIZE
@@ -167,7 +167,7 @@ def read_directory(file: memoryview, known_names: Collection[str]) -> tuple[Entr
 
 
 def _central_entries(
-    headers: memoryview, known_names: Collection[str]
+    headers: memoryview, known_names: Container[str]
 ) -> Iterator[tuple[Entry, memoryview]]:
     """Each entry of the central directory with its raw bytes."""
     position = 0

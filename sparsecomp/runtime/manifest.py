@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime.launch import LAUNCH_VERSION, Code
 from sparsecomp.runtime.strict import (
     NonNegative,
     Positive,
@@ -22,7 +23,7 @@ from sparsecomp.runtime.strict import (
 )
 
 FORMAT = "sparsecomp"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 ABI_VERSION = 5
 """Version of the C interface between the runtime and a native program (`sc_abi_version`)."""
 
@@ -83,6 +84,15 @@ class Program:
     workers: Positive
     abi_version: Positive
     rank: NonNegative = 0
+
+
+@dataclass(frozen=True)
+class CudaProgram:
+    """The program for NVIDIA GPUs (launch.py): the kinds of code that its kernels are compiled to,
+    and the version of its launches."""
+
+    codes: tuple[Code, ...]
+    launch_version: Positive
 
 
 @dataclass(frozen=True)
@@ -201,6 +211,7 @@ class Manifest:
     slots of one step's lists of all blocks.
     `kv_bytes_per_position`: bytes of KV cache that one position takes.
     `weights_bytes`: bytes of the data section of weights.safetensors.
+    `programs` are for CPUs; there may be none where there is one for GPUs, `cuda`.
     `members`: every member but the manifest itself; the writer fills it in.
     """
 
@@ -215,6 +226,7 @@ class Manifest:
     trace_slots: Annotated[int, Range(0, 1 << 28)]
     kv_bytes_per_position: NonNegative
     weights_bytes: NonNegative
+    cuda: CudaProgram | None = None
     shards: tuple[Shard, ...] = ()
     members: Mapping[str, Member] = dataclasses.field(default_factory=dict)
 
@@ -280,8 +292,10 @@ def _check(manifest: Manifest) -> None:
                 raise SparsecompError(
                     f"model.{field}: {token} is not below vocab_size {model.vocab_size}"
                 )
-    if not manifest.programs:
+    if not manifest.programs and manifest.cuda is None:
         raise SparsecompError("programs: is empty")
+    if manifest.cuda is not None:
+        _check_cuda(manifest, manifest.cuda)
     if len({program.member for program in manifest.programs}) != len(manifest.programs):
         raise SparsecompError("programs: a target is given twice")
     for i, program in enumerate(manifest.programs):
@@ -292,7 +306,8 @@ def _check(manifest: Manifest) -> None:
             )
     if len(manifest.shards) == 1 or len(manifest.shards) > MAX_SHARDS:
         raise SparsecompError(f"shards: there are {len(manifest.shards)}, at most {MAX_SHARDS} fit")
-    if {program.rank for program in manifest.programs} != set(range(manifest.ranks)):
+    ranks = {program.rank for program in manifest.programs}
+    if manifest.programs and ranks != set(range(manifest.ranks)):
         raise SparsecompError(f"programs: not of each of {manifest.ranks} ranks")
     for i, shard in enumerate(manifest.shards):
         if shard.first_token + shard.logits > model.vocab_size:
@@ -302,6 +317,18 @@ def _check(manifest: Manifest) -> None:
     for name, member in manifest.members.items():
         if not re.fullmatch("[0-9a-f]{64}", member.sha256):
             raise SparsecompError(f"members.{name}.sha256: is not a SHA-256 in hex")
+
+
+def _check_cuda(manifest: Manifest, cuda: CudaProgram) -> None:
+    if manifest.shards:
+        raise SparsecompError("cuda: there is none of a model that is split")
+    if cuda.launch_version != LAUNCH_VERSION:
+        raise SparsecompError(
+            f"cuda.launch_version: is {cuda.launch_version}, this runtime has {LAUNCH_VERSION}; "
+            "compile the model again"
+        )
+    if Code.PTX not in cuda.codes or len(set(cuda.codes)) != len(cuda.codes):
+        raise SparsecompError("cuda.codes: has no ptx, or one twice")
 
 
 def _check_blocks(manifest: Manifest) -> None:

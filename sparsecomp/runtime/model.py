@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import os
 import threading
 import weakref
@@ -17,10 +16,9 @@ import numpy.typing as npt
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.runtime import artifact as layout
-from sparsecomp.runtime import cpu, state
-from sparsecomp.runtime.artifact import Artifact, Manifest, Program
+from sparsecomp.runtime.artifact import Artifact, Manifest
 from sparsecomp.runtime.generation import TextStream, TokenStream
-from sparsecomp.runtime.native import NativeProgram, load_program
+from sparsecomp.runtime.programs import Chosen, DeviceKind, choose, offering_the_cpu
 from sparsecomp.runtime.ranks import Ranks
 from sparsecomp.runtime.sampling import Sampler, SamplingParams
 from sparsecomp.runtime.session import Logits, Session
@@ -33,30 +31,29 @@ Prompt = str | Sequence[int]
 
 
 def load(
-    path: str | os.PathLike[str], *, allow_native: bool = False, ranks: Ranks | None = None
+    path: str | os.PathLike[str],
+    *,
+    allow_native: bool = False,
+    ranks: Ranks | None = None,
+    device: str = DeviceKind.AUTO,
 ) -> Model:
-    """Loads an artifact, with the best of its native programs that this processor runs.
+    """Loads an artifact, with the best of its programs for `device`: "auto", "cpu" or "cuda".
 
-    Native code runs only when it was compiled on this machine, or with `allow_native=True`.
+    "auto" is a GPU where there is one and the artifact has a program that runs on it, else the CPU.
+    Compiled code runs only when it was compiled on this machine, or with `allow_native=True`.
     `ranks` are those that run a model together that was compiled with --shards; each loads its own
     part (`sparsecomp.distributed` does that).
-    Raises SparsecompError when the file is not a sound artifact, has no program for this
-    processor, its native code is not trusted, or it is split over other than these ranks.
+    Raises SparsecompError when the file is not a sound artifact, has no program that runs here, its
+    code is not trusted, or it is split over other than these ranks.
     """
+    if device not in list(DeviceKind):
+        raise SparsecompError(f"device {device!r}: must be one of {', '.join(DeviceKind)}")
     artifact = Artifact.open(path)
     try:
         _require_ranks(artifact, ranks)
         rank = 0 if ranks is None else ranks.rank
-        program = cpu.choose_program(artifact.manifest.of_rank(rank).programs, cpu.this_cpu())
-        code = artifact.read_bytes(program.member)
-        sha256 = hashlib.sha256(code).hexdigest()
-        if not allow_native:
-            _require_compiled_here(program, sha256)
-        try:
-            native = load_program(code, sha256)
-        except SparsecompError as error:
-            raise SparsecompError(f"native program {program.member!r}: {error}") from None
-        return Model(artifact, program, native, ranks)
+        chosen = choose(artifact, DeviceKind(device), rank, allow_native)
+        return Model(artifact, chosen, ranks)
     except BaseException as error:
         artifact.close()
         if isinstance(error, SparsecompError):
@@ -77,42 +74,28 @@ def _require_ranks(artifact: Artifact, ranks: Ranks | None) -> None:
         raise SparsecompError(f"is split over {parts} ranks, {given} started: {command}")
 
 
-def _require_compiled_here(program: Program, sha256: str) -> None:
-    why = ""
-    try:
-        if state.was_compiled_here(sha256):
-            return
-    except SparsecompError as error:
-        why = f" as far as can be told ({error})"
-    raise SparsecompError(
-        f"its native code {program.member!r} was not compiled on this machine{why}; "
-        "if you trust where it comes from, pass allow_native=True (--allow-native)"
-    )
-
-
 class Model:
     """A model ready to run. Make one with `load`; use it as a context manager, or call `close`.
 
     One copy of the weights, mapped from the file, serves all sessions and all threads.
     """
 
-    def __init__(
-        self,
-        artifact: Artifact,
-        program: Program,
-        native: NativeProgram,
-        ranks: Ranks | None = None,
-    ) -> None:
+    def __init__(self, artifact: Artifact, chosen: Chosen, ranks: Ranks | None = None) -> None:
         """Use `load`. Takes over `artifact`."""
         self.artifact = artifact
         self.ranks = ranks
-        self.manifest: Manifest = artifact.manifest.of_rank(program.rank)
+        self._rank = 0 if ranks is None else ranks.rank
+        self.manifest: Manifest = artifact.manifest.of_rank(self._rank)
         """What the artifact says about the model, or about this rank's part of it."""
-        self.program = program
-        self._program = native
+        self.device = chosen.device
+        """What it runs on: "cpu", or the name of a GPU."""
+        self.program = chosen.program
+        """The native program that runs; None on a GPU."""
+        self._program = chosen.engine
         self._lock = threading.RLock()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        self._handle = native.open_model(artifact.weights_address)
+        with offering_the_cpu(artifact.manifest):
+            self._handle = self._program.open_model(artifact.weights_address)
         if self._handle is None:
             raise SparsecompError("its native program could not start its workers")
 
@@ -120,7 +103,12 @@ class Model:
     def logits_size(self) -> int:
         """How many tokens a session scores: all of the vocabulary, or a rank's part of it."""
         shards = self.manifest.shards
-        return shards[self.program.rank].logits if shards else self.manifest.model.vocab_size
+        return shards[self._rank].logits if shards else self.manifest.model.vocab_size
+
+    @property
+    def workers(self) -> int:
+        """Threads of its native program; 0 on a GPU."""
+        return 0 if self.program is None else self.program.workers
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -257,7 +245,8 @@ class Model:
         with self._lock:
             if self._handle is None:
                 raise SparsecompError(f"{self.artifact.path}: the model is closed")
-            handle = self._program.open_session(self._handle, capacity)
+            with offering_the_cpu(self.manifest):
+                handle = self._program.open_session(self._handle, capacity)
             if handle is None:
                 needed = capacity * self.manifest.kv_bytes_per_position
                 raise SparsecompError(

@@ -163,7 +163,7 @@ class Session:
         """Whether decode steps time their kernels for `step_seconds`; at first not."""
         with self._lock:
             handle, program = self._opened(), self._model._program
-            shape = self._model.program.workers, len(program.steps)
+            shape = self._model.workers, len(program.steps)
             ticks = np.zeros(shape, np.int64) if on else None
             program.profile(handle, ticks)
             self._ticks = ticks
@@ -171,7 +171,7 @@ class Session:
     @property
     def workers(self) -> int:
         """Threads that a step runs on, the caller's among them."""
-        return self._model.program.workers
+        return self._model.workers
 
     def step_seconds(self, worker: int = 0) -> tuple[StepTime, ...]:
         """Seconds that a worker spent in each kernel and barrier of decode, since `profile`.

@@ -86,7 +86,7 @@ def sparsify(
             return reporter.forced(calibration.fixed(options.density))
         observer.stage("dense", "the program to compare with")
         dense_trial = try_out(None, work / "dense.spz")
-        with rt.load(work / "dense.spz") as dense:
+        with rt.load(work / "dense.spz", device="cpu") as dense:
             budget = options.max_ppl_increase
             search = _Search(calibration, dense, dense_trial, budget, work, try_out, observer)
             return search.run(reporter)
@@ -166,7 +166,7 @@ class _Search:
         self.observer.stage("check", f"attempt {number}, {len(self.windows)} windows of text")
         path = self.work / "attempt.spz"
         trial = self.try_out(Sparsified(plan, self.calibration), path)
-        with rt.load(path) as model:
+        with rt.load(path, device="cpu") as model:
             costs = evaluate.costs(ArtifactLogits(model), self.windows, self.observer)
         ratio = evaluate.ratio(costs, self.dense_costs, self.windows)
         change = costs - self.dense_costs
@@ -183,7 +183,7 @@ class _Search:
         path = self.work / "attempt.spz"
         self.try_out(Sparsified(plan, self.calibration), path)
         ids = self.windows[0].ids[: SPEED_TOKENS + 1].tolist()
-        with rt.load(path) as sparse:
+        with rt.load(path, device="cpu") as sparse:
             _decode_seconds(sparse, ids), _decode_seconds(self.dense, ids)
             ratios = [
                 _decode_seconds(sparse, ids) / _decode_seconds(self.dense, ids)

@@ -60,6 +60,7 @@ class FakeCompiler:
         dtype: object = None,
         rank: int = 0,
         ranks: int = 1,
+        device: object = None,
     ) -> str:
         if "unknown" in passes:
             raise SparsecompError("no pass is called unknown")

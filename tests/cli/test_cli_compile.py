@@ -10,6 +10,7 @@ from cli_support import Command, FakeCompiler
 from sparsecomp.errors import SparsecompError
 from sparsecomp.options import (
     CompileOptions,
+    CudaTarget,
     Dtype,
     SparsityOptions,
     Target,
@@ -35,7 +36,8 @@ def test_defaults(
 def test_every_option(sparsecomp: Command, compiler: FakeCompiler, model_dir: Path) -> None:
     output = model_dir.parent / "out.spz"
     arguments = ["compile", model_dir, "-o", output, "--dtype", "f32", "--sparsity", "off"]
-    arguments += ["--target", "x86-64-v3", "--target", "aarch64", "--workers", 3, "--context", 77]
+    arguments += ["--target", "x86-64-v3", "--target", "aarch64", "--target", "cuda:sm_90"]
+    arguments += ["--workers", 3, "--context", 77]
     arguments += ["--print-ir-before", "a", "--print-ir-before", "b", "--print-ir-after", "c"]
     arguments += ["--dump-dir", model_dir.parent / "dump", "--time-passes"]
     assert sparsecomp(*arguments).status == 0
@@ -44,7 +46,7 @@ def test_every_option(sparsecomp: Command, compiler: FakeCompiler, model_dir: Pa
         output=output,
         dtype=Dtype.F32,
         sparsity=None,
-        targets=(Target.X86_64_V3, Target.AARCH64),
+        targets=(Target.X86_64_V3, Target.AARCH64, CudaTarget.SM_90),
         workers=3,
         context=77,
         print_ir_before=("a", "b"),
@@ -151,6 +153,7 @@ def test_stop_after_prints_ir_and_writes_nothing(
         (["tiny", "--workers", "1025"], "workers is 1025"),
         (["tiny", "--context", "0"], "context is 0; it must be at least 1 position"),
         (["tiny", "--target", "native", "--target", "native"], "a target is given twice"),
+        (["tiny", "--target", "cuda:sm_80", "--shards", "2"], "ranks run on CPUs; leave one of"),
         (["tiny", "--dump-dir", "tiny/config.json"], "is not a directory"),
     ],
 )

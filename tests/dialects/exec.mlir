@@ -12,10 +12,12 @@ exec.program @decode attributes {tile = 1 : i64, workers = 2 : i64, shared = 409
   exec.norm %0 into %0 {kind = #exec<norm_kind layer>, weight = @scale.floats, bias = @scale.floats, eps = 5.000000e-01 : f64, work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
   exec.quantize %0 into %0 {work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
   exec.linear %0, @table.rows into %0 {bias = @scale.floats, part = #exec<part attention>, work = #exec.work<split, [0, 8, 16]>} : memref<1x8xf32>, memref<1x8xf32>
+  exec.linear %0, @table.rows plus %0 : memref<1x8xf32> into %0 {part = #exec<part attention>} : memref<1x8xf32>, memref<1x8xf32>
   exec.barrier
   %2 = exec.view %0 {start = 0 : i64, strides = array<i64: 4, 1>} : memref<1x8xf32> -> memref<1x2x4xf32>
   exec.rope %2 into %2 {cos = @scale.floats, sin = @scale.floats, rotary = 4 : i64, pairing = #spz<pairing half>, work = #exec.work<each>} : memref<1x2x4xf32>, memref<1x2x4xf32>
   exec.append %2, %2 to 0 : i64 {work = #exec.work<one, [1]>} : memref<1x2x4xf32>, memref<1x2x4xf32>
+  exec.append %2, %2 to 0 : i64 {cos = @scale.floats, sin = @scale.floats, rotary = 4 : i64, pairing = #spz<pairing half>} : memref<1x2x4xf32>, memref<1x2x4xf32>
   %3 = exec.buffer {space = #exec<space parts>, offset = 64 : i64} : memref<1x2x6xf32>
   exec.attend %2 from 0 : i64 into %3 {scale = 5.000000e-01 : f64, window = 8 : i64, chunk = 16 : i64, softcap = 3.000000e+01 : f64, slopes = @scale.floats, sinks = @scale.floats, work = #exec.work<context>} : memref<1x2x4xf32>, memref<1x2x6xf32>
   exec.combine %3 into %2 {sinks = @scale.floats, work = #exec.work<each>} : memref<1x2x6xf32>, memref<1x2x4xf32>
@@ -41,6 +43,8 @@ exec.program @decode attributes {tile = 1 : i64, workers = 2 : i64, shared = 409
   exec.gather %2, %8 into %2 {work = #exec.work<each>} : memref<1x2x4xf32>, memref<1x2x2xf32>, memref<1x2x4xf32>
   exec.scatter %2, %8 into %2 {value = -1.000000e+00 : f64, work = #exec.work<each>} : memref<1x2x4xf32>, memref<1x2x2xf32>, memref<1x2x4xf32>
   exec.expert_linear %2, %8, @table.rows into %2 {bias = @scale.floats, work = #exec.work<split, [0, 4, 8]>} : memref<1x2x4xf32>, memref<1x2x2xf32>, memref<1x2x4xf32>
+  exec.record 0 : i64 {stream = 1 : i64}
+  exec.wait 0 : i64 {stream = 0 : i64}
   exec.logits_only
   exec.last %0 into %0 {work = #exec.work<rows>} : memref<1x8xf32>, memref<1x8xf32>
 }

@@ -188,7 +188,8 @@ func.func @decode(%ids: tensor<1xi64>, %positions: tensor<1xi64>, %cache: !spz.k
 // SECOND-NEXT:     func.return %scaled : tensor<1x10xf32>
 // SECOND-NEXT:   }
 
-// A rank without heads and neurons takes part in the sums all the same.
+// A rank without heads and neurons takes part in the sums all the same. An attention that is not split
+// writes its cache, whoever reads what it gives.
 // EMPTY:        func.func @prefill(%ids: tensor<?xi64>, %positions: tensor<?xi64>, %cache: !spz.kv_cache) -> tensor<1x5xf32> {
 // EMPTY-NEXT:     %y = spz.all_reduce {module = "sparse"} -> tensor<?x12xf32>
 // EMPTY-NEXT:     %last = spz.last %y : tensor<?x12xf32> -> tensor<1x12xf32>
@@ -197,6 +198,10 @@ func.func @decode(%ids: tensor<1xi64>, %positions: tensor<1xi64>, %cache: !spz.k
 // EMPTY-NEXT:   }
 // EMPTY-NEXT:   func.func @decode(%ids: tensor<1xi64>, %positions: tensor<1xi64>, %cache: !spz.kv_cache) -> tensor<1x5xf32> {
 // EMPTY-NEXT:     %o = spz.all_reduce {module = "attn.o"} -> tensor<1x12xf32>
+// EMPTY-NEXT:     %{{.*}} = spz.linear %o, @q.weight : tensor<1x12xf32> -> tensor<1x12xf32>
+// EMPTY-NEXT:     %{{.*}} = spz.rms_norm %{{.*}}, @norm.weight {eps = 1.000000e-05 : f64} : tensor<1x12xf32> -> tensor<1x12xf32>
+// EMPTY-NEXT:     %{{.*}} = aten.reshape(%{{.*}}, shape = [1, 6, 2]) : (tensor<1x12xf32>) -> tensor<1x6x2xf32>
+// EMPTY-NEXT:     %{{.*}} = spz.cached_attention {{.*}} -> tensor<1x6x2xf32>
 // EMPTY-NEXT:     %mlp = spz.all_reduce {module = "mlp"} -> tensor<1x12xf32>
 // EMPTY-NEXT:     %sparse = spz.all_reduce {module = "sparse"} -> tensor<1x12xf32>
 // EMPTY-NEXT:     %logits = spz.lm_head %sparse, @table.r3 : tensor<1x12xf32> -> tensor<1x5xf32>

@@ -16,7 +16,7 @@ from sparsecomp.errors import SparsecompError
 from sparsecomp.opt import parse
 from sparsecomp.passes.base import PassContext
 from sparsecomp.passes.forms import programs
-from sparsecomp.passes.plan_memory import Life, PlanMemory, lives, place
+from sparsecomp.passes.plan_memory import PlanMemory, Span, lives, place
 from sparsecomp.passes.races import race
 
 # Parts %c are summed by all workers; %f is shared, so %g must wait for it.
@@ -171,7 +171,7 @@ def test_plan_memory_refuses_what_does_not_wait() -> None:
 @settings(max_examples=100)
 def test_no_two_that_live_together_share_bytes(given: list[tuple[int, int, int]]) -> None:
     lives = [
-        Life(exec.Buffer.create(), 64 * size, first, first + length)
+        Span(exec.Buffer.create(), 64 * size, first, first + length)
         for size, first, length in given
     ]
     total = place(lives)

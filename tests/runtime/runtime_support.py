@@ -154,8 +154,9 @@ def toy_members(library: bytes, tokenizer: Tokenizer | None, script: Sequence[in
     padded = np.zeros(CONTEXT, np.float32)
     padded[: len(script)] = script
     weights = weights_layout([("script", "F32", (CONTEXT,))])
+    stages = (layout.Stage.ATEN, layout.Stage.SPZ, layout.Stage.EXEC)
     members = [
-        *((layout.ir_member(stage), f"// {stage}\n".encode()) for stage in layout.Stage),
+        *((layout.ir_member(stage), f"// {stage}\n".encode()) for stage in stages),
         (layout.SOURCE, b"// source\n"),
         (layout.program_member(Target.NATIVE), library),
         (layout.WEIGHTS, b"".join(weights.chunks([("script", padded.tobytes())]))),

@@ -31,7 +31,7 @@ from sparsecomp.codegen.pack import weights_layout
 from sparsecomp.errors import SparsecompError
 from sparsecomp.runtime import artifact as layout
 from sparsecomp.runtime import state
-from sparsecomp.runtime.artifact import Artifact, Entry, Stage, Target, TensorDtype
+from sparsecomp.runtime.artifact import Artifact, Entry, Stage, TensorDtype
 
 FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -66,7 +66,7 @@ def test_read_back(path: Path) -> None:
         manifest = artifact.manifest
         assert dataclasses.replace(manifest, members={}) == toy_manifest()
         assert set(artifact.member_names) == {
-            *layout.REQUIRED_MEMBERS, layout.program_member(Target.NATIVE), layout.TOKENIZER,
+            *layout.required_members(manifest), layout.TOKENIZER, layout.MANIFEST
         }  # fmt: skip
         assert artifact.read_text(layout.ir_member(Stage.SPZ)) == "// spz\n"
         for name, member in manifest.members.items():
@@ -242,10 +242,10 @@ def test_forged_bytes_never_crash_the_reader(path: Path, data: st.DataObject) ->
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.update(format_version=4), "format_version: is 4, this runtime reads up to 3"),
+        (lambda d: d.update(format_version=5), "format_version: is 5, this runtime reads up to 4"),
         (
             lambda d: d.update(format_version=1),
-            "format_version: is 1, this runtime reads 3; compile",
+            "format_version: is 1, this runtime reads 4; compile",
         ),
         (lambda d: d["blocks"][0].update(density=1), "blocks[0].density: is int, must be float"),
         (lambda d: d["blocks"][0].update(density=1.5), "blocks[0].density: is 1.5, must be 0 to 1"),

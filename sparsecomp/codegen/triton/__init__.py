@@ -1,0 +1,1 @@
+"""exec to Triton kernels and the launches that run them."""

@@ -1,0 +1,422 @@
+"""The kernels of ops that read all of their weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from xdsl.ir import Operation
+
+from sparsecomp.dialects import exec, spz
+from sparsecomp.dialects.exec import Index, Layout, NormKind, shape_of
+
+from .call import (
+    FLOAT,
+    NULL,
+    STATE,
+    Argument,
+    Call,
+    Constant,
+    Keys,
+    Scope,
+    Values,
+    call,
+    floats,
+    is_tile,
+    listed,
+    optional,
+    row_stride,
+    weights,
+    width,
+)
+from .maps import map_elements
+from .matrix import matrix, neurons_of
+from .parts import added, mlp_block, parts
+from .policy import PROGRAMS, TILE, blocks, next_power, row_block, warps
+
+TILE_ROWS, TILE_OUTPUTS, TILE_INPUTS = 64, 64, 32
+"""Of a program that multiplies many rows."""
+LEAST_DOT = 16
+"""The least size that tensor cores take."""
+
+
+def _precision(storage: exec.Storage) -> str:
+    """Of products with many rows: what the weights are rounded to says how exact they need be."""
+    return "tf32x3" if storage.bits == 32 else "tf32"
+
+
+def embed(scope: Scope, op: exec.Embed) -> list[Call]:
+    table = exec.find_storage(op, op.table)
+    size = math.prod(table.dims[1:])
+    columns = row_block(size, 1024)
+    constants: dict[str, Constant] = {
+        "ROWS": matrix(table),
+        "OUT_STRIDE": row_stride(op.out),
+        "TOKENS": op.index.data is Index.TOKENS,
+        "BLOCK": columns,
+    }
+    arguments = [STATE, weights(op, "table"), floats(op.out)]
+    grid = (scope.rows(op.out), blocks(size, columns))
+    return [call("embed", arguments, grid, constants, warps(columns))]
+
+
+def ids(scope: Scope, op: exec.Ids) -> list[Call]:
+    constants = {"OUT_STRIDE": row_stride(op.out), "TOKENS": op.index.data is Index.TOKENS}
+    return [call("ids", [STATE, floats(op.out)], (scope.rows(op.out),), constants, 1)]
+
+
+def norm(scope: Scope, op: exec.Norm) -> list[Call]:
+    *heads, size = shape_of(op.x)[1:]
+    constants: dict[str, Constant] = {
+        "WIDTH": size,
+        "X_STRIDE": row_stride(op.x),
+        "OUT_STRIDE": row_stride(op.out),
+        "EPS": op.eps.value.data,
+        "LAYER": op.kind.data is NormKind.LAYER,
+        "WEIGHT": op.weight is not None,
+        "BIAS": op.bias is not None,
+        "BLOCK": next_power(size),
+    }
+    arguments = [STATE, floats(op.x), weights(op, "weight"), weights(op, "bias"), floats(op.out)]
+    grid = (scope.rows(op.x), math.prod(heads))
+    return [call("norm", arguments, grid, constants, warps(size, most=8))]
+
+
+def linear(scope: Scope, op: exec.Linear) -> list[Call]:
+    return _linear_tile(scope, op) if is_tile(op.x) else _linear_row(op)
+
+
+def _linear_row(op: exec.Linear) -> list[Call]:
+    """Of one row, or the few rows of one token."""
+    storage = exec.find_storage(op, op.weight)
+    outputs, inputs = storage.dims
+    if storage.layout.data is Layout.COLUMNS:
+        name, block_n = "linear_columns", 64  # a line from each row, of quantised ones half
+        block_k, sizes = min(TILE // block_n, next_power(inputs)), {"INPUTS": inputs}
+    else:
+        name, block_k = "linear_rows", row_block(inputs, 1024)
+        block_n = max(1, min(TILE // block_k, next_power(outputs // PROGRAMS)))
+        sizes = {"OUTPUTS": outputs}
+    constants: dict[str, Constant] = {
+        "ROWS": matrix(storage),
+        **sizes,
+        "BIAS": op.bias is not None,
+        "RESIDUAL": op.residual is not None,
+        "BLOCK_N": block_n,
+        "BLOCK_K": block_k,
+    }
+    given = [weights(op, "weight"), weights(op, "bias"), optional(op.residual)]
+    arguments = [floats(op.x), *given, floats(op.out)]
+    grid = (blocks(outputs, block_n), width(op.x) // inputs)
+    return [call(name, arguments, grid, constants, warps(2 * block_n * block_k))]
+
+
+def _linear_tile(scope: Scope, op: exec.Linear) -> list[Call]:
+    storage = exec.find_storage(op, op.weight)
+    outputs, inputs = storage.dims
+    rows = width(op.x) // inputs  # of each token, one behind the other
+    columns = storage.layout.data is Layout.COLUMNS
+    given = [weights(op, "weight"), weights(op, "bias"), optional(op.residual)]
+    arguments = [STATE, floats(op.x), *given, floats(op.out)]
+    sizes: dict[str, Constant] = {
+        "INPUTS": inputs,
+        "OUTPUTS": outputs,
+        "EACH": rows,
+        "X_STRIDE": inputs if rows > 1 else row_stride(op.x),
+        "RESIDUAL_STRIDE": 0 if op.residual is None else row_stride(op.residual) // rows,
+        "OUT_STRIDE": outputs if rows > 1 else row_stride(op.out),
+        "ROWS": matrix(storage),
+        "COLUMNS": columns,
+        "BIAS": op.bias is not None,
+        "RESIDUAL": op.residual is not None,
+    }
+    return [_tiled("linear_tile", storage, arguments, sizes, scope.tile * rows, outputs)]
+
+
+def _tiled(
+    name: str,
+    storage: exec.Storage,
+    arguments: list[Argument],
+    sizes: dict[str, Constant],
+    rows: int,
+    outputs: int,
+) -> Call:
+    """A product of many rows."""
+    block_m = max(LEAST_DOT, min(TILE_ROWS, next_power(rows)))
+    block_k = row_block(1) if storage.quantised else TILE_INPUTS
+    wide = 8 if storage.quantised else 4  # widening takes registers
+    tile: dict[str, Constant] = {
+        "PRECISION": _precision(storage),
+        "BLOCK_M": block_m,
+        "BLOCK_N": TILE_OUTPUTS,
+        "BLOCK_K": block_k,
+    }
+    grid = (blocks(rows, block_m), blocks(outputs, TILE_OUTPUTS))
+    return call(name, arguments, grid, sizes | tile, wide, stages=3)
+
+
+def mlp(scope: Scope, op: exec.Mlp) -> list[Call]:
+    return _mlp_tile(scope, op) if is_tile(op.x) else _mlp_row(op)
+
+
+def _mlp_row(op: exec.Mlp) -> list[Call]:
+    storage = exec.find_storage(op, op.weights)
+    neurons, inputs, outputs = storage.dims
+    block_k, block_d = row_block(next_power(inputs)), row_block(next_power(outputs))
+    block_n, programs = mlp_block(storage), parts(op)
+    constants: dict[str, Constant] = {
+        "NEURONS": neurons,
+        **_rows(storage),
+        "DOWN": neurons_of(storage)[-1],
+        **_acting(op),
+        "PARTS": programs,
+        "BLOCK_N": block_n,
+        "BLOCK_K": block_k,
+        "BLOCK_D": block_d,
+    }
+    arguments = [floats(op.x), *_mlp_weights(op), floats(op.out)]
+    wide = warps(block_n * max(block_k, block_d), most=8)
+    return [call("mlp_neurons", arguments, (programs,), constants, wide)]
+
+
+def _rows(storage: exec.Storage) -> dict[str, Constant]:
+    *gate, up, _ = neurons_of(storage)
+    return {"GATE": gate[0] if gate else None, "UP": up}
+
+
+def _acting(op: exec.Mlp) -> dict[str, Constant]:
+    return {
+        "ACT": str(op.act.data),
+        "GATE_BIAS": op.gate_bias is not None,
+        "UP_BIAS": op.up_bias is not None,
+    }
+
+
+def _mlp_weights(op: exec.Mlp) -> list[Argument]:
+    return [weights(op, name) for name in ("weights", "gate_bias", "up_bias")]
+
+
+def _mlp_tile(scope: Scope, op: exec.Mlp) -> list[Call]:
+    """Many rows: the values of all neurons behind the result, then their sum."""
+    storage = exec.find_storage(op, op.weights)
+    neurons, _, outputs = storage.dims
+    hidden = floats(op.out, scope.tile * outputs * FLOAT)
+    first = _tiled(
+        "mlp_hidden",
+        storage,
+        [STATE, floats(op.x), *_mlp_weights(op), hidden],
+        {
+            "NEURONS": neurons,
+            **_rows(storage),
+            "X_STRIDE": row_stride(op.x),
+            **_acting(op),
+        },
+        scope.tile,
+        neurons,
+    )
+    second = _tiled(
+        "linear_tile",
+        storage,
+        [STATE, hidden, weights(op, "weights"), NULL, NULL, floats(op.out)],
+        {
+            "INPUTS": neurons,
+            "OUTPUTS": outputs,
+            "EACH": 1,
+            "X_STRIDE": neurons,
+            "RESIDUAL_STRIDE": 0,
+            "OUT_STRIDE": row_stride(op.out),
+            "ROWS": neurons_of(storage)[-1],
+            "COLUMNS": True,
+            "BIAS": False,
+            "RESIDUAL": False,
+        },
+        scope.tile,
+        outputs,
+    )
+    return [first, second]
+
+
+def sum_parts(scope: Scope, op: exec.Sum) -> list[Call]:
+    size, copies = width(op.out), added(op.x)
+    columns = min(next_power(size), 32 if copies > 1 else 1024)
+    block_p = min(32, next_power(copies))
+    constants: dict[str, Constant] = {
+        "WIDTH": size,
+        "X_STRIDE": row_stride(op.x),
+        "RESIDUAL_STRIDE": 0 if op.residual is None else row_stride(op.residual),
+        "OUT_STRIDE": row_stride(op.out),
+        "PARTS": copies,
+        "PART": size,
+        "RESIDUAL": op.residual is not None,
+        "BIAS": op.bias is not None,
+        "BLOCK_P": block_p,
+        "BLOCK": columns,
+    }
+    arguments = [
+        STATE, floats(op.x), optional(op.residual), weights(op, "bias"), floats(op.out)
+    ]  # fmt: skip
+    grid = (scope.rows(op.x), blocks(size, columns))
+    return [call("sum_parts", arguments, grid, constants, warps(block_p * columns))]
+
+
+def rope(scope: Scope, op: exec.Rope) -> list[Call]:
+    *heads, size = shape_of(op.x)[1:]
+    count, padded = math.prod(heads), next_power(size)
+    block_h = min(next_power(count), max(1, 1024 // padded))
+    constants: dict[str, Constant] = {
+        "HEADS": count,
+        "SIZE": size,
+        **_turning(op),
+        "X_STRIDE": row_stride(op.x),
+        "OUT_STRIDE": row_stride(op.out),
+        "BLOCK_H": block_h,
+        "BLOCK": padded,
+    }
+    arguments = [STATE, floats(op.x), weights(op, "cos"), weights(op, "sin"), floats(op.out)]
+    grid = (scope.rows(op.x), blocks(count, block_h))
+    return [call("rope", arguments, grid, constants, warps(block_h * padded))]
+
+
+def _turning(op: exec.Rope | exec.Append | exec.Attend) -> dict[str, Constant]:
+    """How a kernel turns heads; 0 elements of them where it does not."""
+    if op.rotary is None or op.pairing is None:
+        return {"ROTARY": 0, "HALF": False}
+    return {"ROTARY": op.rotary.value.data, "HALF": op.pairing.data is spz.Pairing.HALF}
+
+
+def append(scope: Scope, op: exec.Append) -> list[Call]:
+    slot = op.slot.value.data
+    _, groups, key = shape_of(op.k)
+    value = shape_of(op.v)[2]
+    constants: dict[str, Constant] = {
+        "KEY": key,
+        "VALUE": value,
+        "K_STRIDE": row_stride(op.k),
+        "V_STRIDE": row_stride(op.v),
+        "RING": scope.ring(slot),
+        **_turning(op),
+        "BLOCK": next_power(max(key, value)),
+    }
+    tables = [weights(op, "cos"), weights(op, "sin")]
+    arguments = [STATE, floats(op.k), floats(op.v), *tables, *_cache(scope, slot)]
+    return [call("append", arguments, (scope.rows(op.k), groups), constants, 1)]
+
+
+def _cache(scope: Scope, slot: int) -> list[Argument]:
+    kind = f"{scope.cache}:16"
+    return [Argument(kind, Keys(slot)), Argument(kind, Values(slot))]
+
+
+CACHED = {"*bf16": 8192, "*fp32": 2048}
+"""Elements of keys that a program of attention has under way."""
+
+
+def attend(scope: Scope, op: exec.Attend) -> list[Call]:
+    slot = scope.slots[op.slot.value.data]
+    groups, key, value = (n.value.data for n in (slot.groups, slot.key, slot.value))
+    shared, tile = shape_of(op.q)[1] // groups, is_tile(op.q)
+    head = value if tile else shape_of(op.out)[2]
+    rows = scope.rows(op.q) * shared
+    block_k, block_v = (max(LEAST_DOT, next_power(size)) for size in (key, value))
+    room = CACHED[scope.cache] // max(block_k, block_v)
+    # One pair is multiplied without tensor cores, which would take sixteen.
+    block_m = 1 if rows == 1 else max(LEAST_DOT, min(TILE_ROWS, room, next_power(rows)))
+    constants: dict[str, Constant] = {
+        "SHARED": shared,
+        "LISTED": _most_listed(op),
+        "KEY": key,
+        "VALUE": value,
+        "RING": scope.ring(op.slot.value.data),
+        "Q_STRIDE": row_stride(op.q),
+        "OUT_STRIDE": row_stride(op.out),
+        "SCALE": op.scale.value.data,
+        "WINDOW": 0 if op.window is None else op.window.value.data,
+        "CHUNK": 0 if op.chunk is None else op.chunk.value.data,
+        "SOFTCAP": 0.0 if op.softcap is None else op.softcap.value.data,
+        "SLOPES": op.slopes is not None,
+        "SINKS": op.sinks is not None,
+        **_turning(op),
+        "SPLITS": 0 if tile else parts(op),
+        "PART": width(op.out),
+        "HEAD": head,
+        "PADDED": head - exec.PART_ALIGN,
+        "PRECISION": "tf32x3" if scope.cache == "*fp32" else "tf32",
+        "BLOCK_M": block_m,
+        "BLOCK_N": max(LEAST_DOT, min(128, room // 2 if tile else room)),
+        "BLOCK_K": block_k,
+        "BLOCK_V": block_v,
+    }
+    arguments = [
+        STATE,
+        floats(op.q),
+        listed(op.list),
+        *_cache(scope, op.slot.value.data),
+        *(weights(op, name) for name in ("slopes", "sinks", "cos", "sin")),
+        floats(op.out),
+    ]
+    grid = (groups, parts(op), blocks(rows, block_m))
+    # Tensor cores want their operands in registers: of more threads, each has fewer.
+    return [call("attend", arguments, grid, constants, 4 if block_m == 1 else 8)]
+
+
+def _most_listed(op: exec.Attend | exec.Combine) -> int:
+    """How many heads a list has room for, to a power of two; 0 without one."""
+    return 0 if op.list is None else next_power(width(op.list) - 1)
+
+
+def combine(scope: Scope, op: exec.Combine) -> list[Call]:
+    _, heads, value = shape_of(op.out)
+    head, copies = shape_of(op.x)[2], added(op.x)
+    constants: dict[str, Constant] = {
+        "LISTED": _most_listed(op),
+        "VALUE": value,
+        "HEAD": head,
+        "PADDED": head - exec.PART_ALIGN,
+        "PART": width(op.x),
+        "PARTS": copies,
+        "SINKS": op.sinks is not None,
+        "BLOCK_P": next_power(copies),
+        "BLOCK_V": next_power(value),
+    }
+    arguments = [floats(op.x), listed(op.list), weights(op, "sinks"), floats(op.out)]
+    return [call("combine", arguments, (heads,), constants)]
+
+
+def last(scope: Scope, op: exec.Last) -> list[Call]:
+    size = width(op.out)
+    columns = min(1024, next_power(size))
+    constants = {"WIDTH": size, "X_STRIDE": row_stride(op.x), "BLOCK": columns}
+    arguments = [STATE, floats(op.x), floats(op.out)]
+    return [call("last", arguments, (blocks(size, columns),), constants, warps(columns))]
+
+
+def reduce(scope: Scope, op: exec.Reduce) -> list[Call]:
+    *before, size = shape_of(op.x)[1:]
+    constants: dict[str, Constant] = {
+        "WIDTH": size,
+        "X_STRIDE": row_stride(op.x),
+        "OUT_STRIDE": row_stride(op.out),
+        "FOLD": str(op.fold.data),
+        "BLOCK": next_power(size),
+    }
+    grid = (scope.rows(op.x), math.prod(before))
+    arguments = [STATE, floats(op.x), floats(op.out)]
+    return [call("reduce", arguments, grid, constants, warps(size, most=8))]
+
+
+CALLS: dict[type[Operation], Callable[[Scope, Any], list[Call]]] = {
+    exec.Embed: embed,
+    exec.Ids: ids,
+    exec.Norm: norm,
+    exec.Linear: linear,
+    exec.Mlp: mlp,
+    exec.Sum: sum_parts,
+    exec.Rope: rope,
+    exec.Append: append,
+    exec.Attend: attend,
+    exec.Combine: combine,
+    exec.Last: last,
+    exec.Reduce: reduce,
+    exec.Map: map_elements,
+}

@@ -1,0 +1,199 @@
+"""Attention over the cache.
+
+The rows of a program are pairs of a position and a head of one group, so that keys and values are
+read once for all heads that share them. In a decode step there is one position, and programs share
+the context out; they leave parts.
+"""
+
+import triton
+import triton.language as tl
+
+from .lists import is_listed
+from .rope import load_turned
+from .scalars import tanh
+from .step import first_position, rows_of
+
+
+@triton.jit
+def first_seen(position, WINDOW: tl.constexpr, CHUNK: tl.constexpr):
+    """The first position that a position attends to; WINDOW and CHUNK are 0 where there is none."""
+    begin = position * 0
+    if WINDOW:
+        begin = tl.maximum(begin, position - (WINDOW - 1))
+    if CHUNK:
+        begin = tl.maximum(begin, position // CHUNK * CHUNK)
+    return begin
+
+
+@triton.jit
+def product(a, b, PRECISION: tl.constexpr):
+    """a @ b.T of a (M, K) and b (N, K); M is 1 or a size that tensor cores take."""
+    if a.shape[0] == 1:
+        return tl.sum(a * b, 1)[None, :]
+    else:
+        return tl.dot(a, tl.trans(b), input_precision=PRECISION)
+
+
+@triton.jit
+def weighted(shares, values, PRECISION: tl.constexpr):
+    """shares @ values of shares (M, N) and values (N, V)."""
+    if shares.shape[0] == 1:
+        return tl.sum(tl.trans(shares) * values, 0)[None, :]
+    else:
+        return tl.dot(shares, values, input_precision=PRECISION)
+
+
+@triton.jit
+def load_cached(cache, group, at, there, RING: tl.constexpr, SIZE: tl.constexpr, BLOCK):
+    """(positions, size) of the keys or values of a group, at these places of the ring."""
+    i = tl.arange(0, BLOCK)
+    places = (group * RING + at).to(tl.int64)[:, None] * SIZE + i[None, :]
+    inside = there[:, None] & (i < SIZE)[None, :]
+    return tl.load(cache + places, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def attend(
+    state,
+    q,
+    list,
+    keys,
+    values,
+    slopes,
+    sinks,
+    cos,
+    sin,
+    out,
+    SHARED: tl.constexpr,
+    LISTED: tl.constexpr,
+    KEY: tl.constexpr,
+    VALUE: tl.constexpr,
+    RING: tl.constexpr,
+    Q_STRIDE: tl.constexpr,
+    OUT_STRIDE: tl.constexpr,
+    SCALE: tl.constexpr,
+    WINDOW: tl.constexpr,
+    CHUNK: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    SLOPES: tl.constexpr,
+    SINKS: tl.constexpr,
+    ROTARY: tl.constexpr,
+    HALF: tl.constexpr,
+    SPLITS: tl.constexpr,
+    PART: tl.constexpr,
+    HEAD: tl.constexpr,
+    PADDED: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+):
+    """grid: (groups, SPLITS, blocks of pairs); SHARED heads to a group.
+
+    With SPLITS each leaves a part, PART floats from the one before: HEAD floats for each head,
+    its values and from PADDED on the largest score and the sum. With 0 splits the result.
+    LISTED: the most heads that a list names, of which the groups are read alone; 0 without one.
+    """
+    group, split, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    if LISTED:
+        if not is_listed(list, group, SHARED, LISTED):
+            return
+    rows, position = rows_of(state), first_position(state)
+    m = block * BLOCK_M + tl.arange(0, BLOCK_M)
+    if block * BLOCK_M >= rows * SHARED:
+        return
+    row, head = m // SHARED, group * SHARED + m % SHARED
+    present = row < rows
+    p = position + row
+    last_row = tl.minimum((block * BLOCK_M + BLOCK_M - 1) // SHARED, rows - 1)
+    begin = first_seen(position + block * BLOCK_M // SHARED, WINDOW, CHUNK)
+    end = position + last_row + 1
+    if SPLITS:
+        share = tl.cdiv(end - begin, SPLITS * BLOCK_N) * BLOCK_N
+        begin += split * share
+        end = tl.minimum(end, begin + share)
+
+    at = row * Q_STRIDE + head * KEY
+    query = SCALE * load_turned(q, cos, sin, at, p, present, KEY, ROTARY, HALF, BLOCK_K)
+    if SLOPES:
+        slope = tl.load(slopes + head, mask=present, other=0.0)[:, None]
+    top = tl.full((BLOCK_M,), -float("inf"), tl.float32)
+    total = tl.zeros((BLOCK_M,), tl.float32)
+    result = tl.zeros((BLOCK_M, BLOCK_V), tl.float32)
+    for start in range(begin, end, BLOCK_N):
+        j = start + tl.arange(0, BLOCK_N)
+        there = j < end
+        key = load_cached(keys, group, j % RING, there, RING, KEY, BLOCK_K)
+        value = load_cached(values, group, j % RING, there, RING, VALUE, BLOCK_V)
+        scores = product(query, key, PRECISION)
+        if SOFTCAP > 0:
+            scores = SOFTCAP * tanh(scores / SOFTCAP)
+        if SLOPES:
+            scores += slope * (j[None, :] - p[:, None]).to(tl.float32)
+        seen = there[None, :] & (j[None, :] <= p[:, None])
+        seen &= j[None, :] >= first_seen(p, WINDOW, CHUNK)[:, None]
+        scores = tl.where(seen, scores, -float("inf"))
+        higher = tl.maximum(top, tl.max(scores, 1))
+        known = tl.where(higher == -float("inf"), 0.0, higher)
+        shares = tl.exp(scores - known[:, None])
+        fade = tl.exp(top - known)
+        total = total * fade + tl.sum(shares, 1)
+        result = result * fade[:, None] + weighted(shares, value, PRECISION)
+        top = higher
+
+    i = tl.arange(0, BLOCK_V)
+    inside = present[:, None] & (i < VALUE)[None, :]
+    if SPLITS:
+        at = split * PART + head * HEAD
+        tl.store(out + at[:, None] + i[None, :], result, mask=inside)
+        tl.store(out + at + PADDED, top, mask=present)
+        tl.store(out + at + PADDED + 1, total, mask=present)
+    else:
+        if SINKS:
+            sink = tl.load(sinks + head, mask=present, other=0.0)
+            higher = tl.maximum(top, sink)
+            total = total * tl.exp(top - higher) + tl.exp(sink - higher)
+            result = result * tl.exp(top - higher)[:, None]
+        at = (row * OUT_STRIDE + head * VALUE)[:, None] + i[None, :]
+        tl.store(out + at, result / total[:, None], mask=inside)
+
+
+@triton.jit
+def combine(
+    x,
+    list,
+    sinks,
+    out,
+    LISTED: tl.constexpr,
+    VALUE: tl.constexpr,
+    HEAD: tl.constexpr,
+    PADDED: tl.constexpr,
+    PART: tl.constexpr,
+    PARTS: tl.constexpr,
+    SINKS: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+):
+    """out = the attention of all parts, 0 for heads that a list leaves out; grid: (heads,)."""
+    head = tl.program_id(0)
+    part, i = tl.arange(0, BLOCK_P), tl.arange(0, BLOCK_V)
+    if LISTED:
+        if not is_listed(list, head, 1, LISTED):
+            tl.store(out + head * VALUE + i, tl.zeros((BLOCK_V,), tl.float32), mask=i < VALUE)
+            return
+    present = part < PARTS
+    at = x + part * PART + head * HEAD
+    tops = tl.load(at + PADDED, mask=present, other=-float("inf"))
+    top = tl.max(tops, 0)
+    if SINKS:
+        sink = tl.load(sinks + head)
+        top = tl.maximum(top, sink)
+    factors = tl.exp(tops - top)
+    total = tl.sum(factors * tl.load(at + PADDED + 1, mask=present, other=0.0), 0)
+    if SINKS:
+        total += tl.exp(sink - top)
+    inside = present[:, None] & (i < VALUE)[None, :]
+    values = tl.load(at[:, None] + i[None, :], mask=inside, other=0.0)
+    y = tl.sum(factors[:, None] * values, 0) / total
+    tl.store(out + head * VALUE + i, y, mask=i < VALUE)

@@ -1,0 +1,137 @@
+"""Matrix products of which the rows, or columns, that a list names are read alone."""
+
+import triton
+import triton.language as tl
+
+from .lists import is_listed
+from .rows import columns, dot_rows, load_rows
+
+
+@triton.jit
+def _add_share(
+    sums,
+    values,
+    list,
+    weights,
+    start,
+    share,
+    SHARES: tl.constexpr,
+    SIZE: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Adds to `sums` a share of the listed rows, each times its value; of a value of 0 nothing is
+    read. An entry of the list stands for SIZE rows."""
+    count = tl.load(list) * SIZE
+    for first in range(share * BLOCK_N, count, SHARES * BLOCK_N):
+        i = first + tl.arange(0, BLOCK_N)
+        there = i < count
+        n = tl.load(list + 1 + i // SIZE, mask=there, other=0) * SIZE + i % SIZE
+        value = tl.load(values + n, mask=there, other=0.0)
+        sums += value[:, None] * load_rows(weights, n, value != 0.0, start, BLOCK_D, ROWS)
+    return sums
+
+
+@triton.jit
+def sum_listed(
+    values,
+    list,
+    coarse,
+    rest,
+    weights,
+    out,
+    ROWS: tl.constexpr,
+    COARSE: tl.constexpr,
+    SIZE: tl.constexpr,
+    SHARES: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Part s of out = the sum over share s of the list of values[n] row n.
+
+    COARSE: another look at the rows, for those listed in `rest` with their `coarse` values; or
+    None. grid: (blocks of columns, SHARES).
+    """
+    start, share = tl.program_id(0) * BLOCK_D, tl.program_id(1)
+    sums = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
+    sums = _add_share(
+        sums, values, list, weights, start, share, SHARES, SIZE, ROWS, BLOCK_N, BLOCK_D
+    )
+    if COARSE is not None:
+        sums = _add_share(
+            sums, coarse, rest, weights, start, share, SHARES, SIZE, COARSE, BLOCK_N, BLOCK_D
+        )
+    d = columns(start, BLOCK_D, ROWS)
+    tl.store(out + share * ROWS.width + d, tl.sum(sums, 0), mask=d < ROWS.width)
+
+
+@triton.jit
+def linear_listed(
+    x,
+    list,
+    weight,
+    bias,
+    out,
+    ROWS: tl.constexpr,
+    SIZE: tl.constexpr,
+    ROOM: tl.constexpr,
+    BIAS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """out = weight @ x + bias of the listed blocks of SIZE rows, 0 of the others.
+
+    grid: (pieces of a block, blocks).
+    """
+    block = tl.program_id(1)
+    i = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    there, n = i < SIZE, block * SIZE + i
+    y = tl.zeros((BLOCK_N,), tl.float32)
+    if is_listed(list, block, 1, ROOM):
+        y = dot_rows(x, weight, n, there, BLOCK_K, ROWS)
+        if BIAS:
+            y += tl.load(bias + n, mask=there, other=0.0)
+    tl.store(out + n, y, mask=there)
+
+
+@triton.jit
+def head_listed(
+    x,
+    list,
+    scores,
+    weight,
+    bias,
+    out,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    OFFSET: tl.constexpr,
+    BIAS: tl.constexpr,
+    PROGRAMS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """out = weight @ x + bias of the listed rows, scores + OFFSET of the others.
+
+    grid: (PROGRAMS). Each has its share of the list, and what lies from its first entry to the
+    next one's.
+    """
+    program, count = tl.program_id(0), tl.load(list)
+    first, end = count * program // PROGRAMS, count * (program + 1) // PROGRAMS
+    begin = tl.load(list + 1 + first, mask=first < count, other=UNITS)
+    begin = tl.where(program == 0, 0, begin)
+    stop = tl.load(list + 1 + end, mask=end < count, other=UNITS)
+    for start in range(begin, stop, BLOCK):
+        n = start + tl.arange(0, BLOCK)
+        score = tl.load(scores + n, mask=n < stop, other=0.0)
+        tl.store(out + n, score + OFFSET, mask=n < stop)
+    tl.debug_barrier()  # some of these are written again, by other threads
+    for start in range(first, end, BLOCK_N):
+        i = start + tl.arange(0, BLOCK_N)
+        there = i < end
+        n = tl.load(list + 1 + i, mask=there, other=0)
+        y = dot_rows(x, weight, n, there, BLOCK_K, ROWS)
+        if BIAS:
+            y += tl.load(bias + n, mask=there, other=0.0)
+        tl.store(out + n, y, mask=there)

@@ -1,0 +1,139 @@
+"""Rows of weights as floats: the one place that knows how weights lie.
+
+ROWS is a `matrix.Rows`. A block of a row is BLOCK weights from a multiple of BLOCK on, 64 or more
+where they are quantised. What lies behind the row's last weight may be any number.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def columns(start, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+    """Which weights of a row a block holds, in its order: that of their bytes if quantised."""
+    if ROWS.bits <= 8:
+        return _weight_at(_places(start, BLOCK), ROWS)
+    return start + tl.arange(0, BLOCK)
+
+
+@triton.jit
+def _places(start, BLOCK: tl.constexpr):
+    """The places of a block of nibbles in the order of `_bytes`: by word, byte, half."""
+    p = tl.arange(0, BLOCK)
+    return start + p // 64 * 64 + p % 2 * 32 + p // 8 % 8 * 4 + p // 2 % 4
+
+
+@triton.jit
+def _weight_at(places, ROWS: tl.constexpr):
+    """The weights that lie in places of a row, plain or spread (see nibbles.py)."""
+    if ROWS.spread:
+        first, shift = _chunk(places // 64, ROWS)
+        at = places % 64
+        group, piece = 2 * first + (at >> shift), places // 64 - first
+        weight = group * 32 + (piece << shift) + (at & ((1 << shift) - 1))
+        return tl.where(places < (ROWS.width + 63) // 64 * 64, weight, places)
+    return places
+
+
+@triton.jit
+def _chunk(blocks, ROWS: tl.constexpr):
+    """The first blocks of the chunks that blocks of a spread row are in, and the base-2 logarithm
+    of how many weights of a group each of their blocks has."""
+    BLOCKS: tl.constexpr = (ROWS.width + 63) // 64
+    WHOLE: tl.constexpr = BLOCKS // 8 * 8
+    FOUR: tl.constexpr = WHOLE + (BLOCKS & 4)
+    TWO: tl.constexpr = FOUR + (BLOCKS & 2)
+    first = tl.where(blocks < FOUR, WHOLE, tl.where(blocks < TWO, FOUR, TWO))
+    shift = tl.where(blocks < FOUR, 3, tl.where(blocks < TWO, 4, 5))
+    whole = blocks < WHOLE
+    return tl.where(whole, blocks // 8 * 8, first), tl.where(whole, 2, shift)
+
+
+@triton.jit
+def load_rows(weights, rows, there, start, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+    """(rows, BLOCK) as f32: a block of the rows of a matrix that are there; 0 for the others."""
+    k = columns(start, BLOCK, ROWS)
+    rows = rows.to(tl.int64)
+    if ROWS.bits <= 8:
+        return _widened(weights, rows, there, start, BLOCK, ROWS)
+    at = ROWS.at + rows[:, None] * ROWS.stride + k[None, :]
+    inside = there[:, None] & (k < ROWS.width)[None, :]
+    return tl.load(weights + at, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def dot_rows(x, weights, rows, there, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+    """(rows,): the products of the rows that are there with x, floats.
+
+    A thread keeps its products of all columns and adds them up at the end, once.
+    """
+    products = tl.zeros((rows.shape[0], BLOCK), tl.float32)
+    for start in range(0, ROWS.width, BLOCK):
+        k = columns(start, BLOCK, ROWS)
+        factor = tl.load(x + k, mask=k < ROWS.width, other=0.0)
+        products += factor[None, :] * load_rows(weights, rows, there, start, BLOCK, ROWS)
+    return tl.sum(products, 1)
+
+
+@triton.jit
+def _widened(weights, rows, there, start, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+    """load_rows of nibbles, taken as words: a thread has bytes of both halves of 64 places."""
+    PADDED: tl.constexpr = (ROWS.width + 63) // 64 * 64
+    word = start // 8 + tl.arange(0, BLOCK // 8)
+    inside = there[:, None] & (word < PADDED // 8)[None, :]
+    words = weights.to(tl.pointer_type(tl.int32))
+    at = (ROWS.at + rows * ROWS.stride) // 4
+    high = tl.load(words + at[:, None] + word[None, :], mask=inside, other=0)
+    at += PADDED // 8
+    low_scale, high_scale = _scales(words, at, word, inside, ROWS)
+    outlier = tl.load(words + at + PADDED // 64, mask=there, other=0)
+    first, second = (high & 0x0F0F0F0F) << 4, high & ~0x0F0F0F0F
+    if ROWS.bits == 8:
+        at = (ROWS.low + rows * ROWS.low_stride) // 4
+        low = tl.load(words + at[:, None] + word[None, :], mask=inside, other=0)
+        first |= low & 0x0F0F0F0F
+        second |= (low >> 4) & 0x0F0F0F0F
+    a, b = _bytes(first, low_scale, ROWS.bits), _bytes(second, high_scale, ROWS.bits)
+    values = tl.join(a, b).reshape(rows.shape[0], BLOCK)
+    stands_out = _places(start, BLOCK)[None, :] == (outlier & 0xFFFF)[:, None]
+    return values + tl.where(stands_out, _upper_half(outlier)[:, None], 0.0)
+
+
+@triton.jit
+def _scales(words, at, word, inside, ROWS: tl.constexpr):
+    """The scales of the lower and the upper nibbles of words of a plane, (rows, words) each; the
+    row's scales begin `at` words."""
+    if ROWS.spread:
+        first, shift = _chunk(word // 8, ROWS)
+        scales = (words + at[:, None]).to(tl.pointer_type(tl.bfloat16)) + 2 * first[None, :]
+        place = (word % 8 * 4)[None, :]
+        lower = tl.load(scales + (place >> shift[None, :]), mask=inside, other=0.0)
+        upper = tl.load(scales + (place + 32 >> shift[None, :]), mask=inside, other=0.0)
+        return lower.to(tl.float32), upper.to(tl.float32)
+    # A block of 64 has two groups: one word.
+    both = tl.load(words + at[:, None] + (word // 8)[None, :], mask=inside, other=0)
+    return _upper_half(both << 16), _upper_half(both)
+
+
+@triton.jit
+def _upper_half(words):
+    """The bfloat16 in the upper half of each word."""
+    return (words & -65536).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _bytes(words, scales, BITS: tl.constexpr):
+    """(.., 2, 2): the weights that the bytes of each word stand for."""
+    first, second = _byte(words, scales, 0, BITS), _byte(words, scales, 8, BITS)
+    third, fourth = _byte(words, scales, 16, BITS), _byte(words, scales, 24, BITS)
+    return tl.join(tl.join(first, third), tl.join(second, fourth))
+
+
+@triton.jit
+def _byte(words, scales, SHIFT: tl.constexpr, BITS: tl.constexpr):
+    # Or-ed to the bits of 2^23, a byte is added to it: cheaper than a conversion.
+    number = (((words >> SHIFT) & 0xFF) | 0x4B000000).to(tl.float32, bitcast=True)
+    weight = (number - (8388608.0 + 128.0)) * scales
+    if BITS == 4:
+        weight += 7.5 * scales
+    return weight

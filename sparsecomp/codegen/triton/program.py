@@ -1,0 +1,212 @@
+"""A scheduled module of exec to a launch program: arguments resolved, each kernel compiled once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
+
+from sparsecomp.dialects import exec
+from sparsecomp.dialects.exec import Space, SpaceAttr, buffer_of, shape_of
+from sparsecomp.runtime import launch
+from sparsecomp.runtime.launch import Argument, Code, LaunchProgram, Region, Steps
+
+from . import build, kernels
+from .call import FLOAT, Call, Kernel, Keys, Operand, Scope, State, Value, Values, Weight, start
+from .select import calls
+
+Compile = Callable[[Kernel, Code], build.Binary]
+DRIVERS = {Code.SM_80: 12000, Code.SM_90: 12000, Code.SM_100: 13000, Code.PTX: 12080}
+"""The CUDA version of a driver that runs what the compiler makes."""
+ALIGN = 256
+"""Bytes: keys and values start at multiples of it."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A launch program, its texts and its binaries, by their members' names."""
+
+    program: LaunchProgram
+    members: Mapping[str, bytes]
+
+
+def compile_kernel(kernel: Kernel, code: Code) -> build.Binary:
+    if code is Code.PTX:
+        return build.ptx(kernel)
+    return build.cubin(kernel, int(code.removeprefix("sm_")))
+
+
+def build_program(
+    module: ModuleOp,
+    positions: int,
+    codes: Sequence[Code],
+    compile: Compile,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Built:
+    """The launch program of a module that schedule-streams and plan-memory have scheduled.
+
+    `positions` is what a session holds. Kernels are compiled to each of `codes`, and to PTX.
+    Raises SparsecompError for an op that has no kernel.
+    """
+    programs = {op.sym_name.data: op for op in module.ops if isinstance(op, exec.Program)}
+    lowering = _Lowering(module, positions, programs["prefill"].tile.value.data)
+    prefill, decode = (lowering.steps(programs[name]) for name in ("prefill", "decode"))
+    kinds = dict.fromkeys((*codes, Code.PTX))
+    members: dict[str, bytes] = {}
+    described: dict[str, launch.Kernel] = {}
+    for done, (kernel, name) in enumerate(lowering.names.items(), start=1):
+        compiled = {code: compile(kernel, code) for code in kinds}
+        members |= {launch.binary_member(code, name): b.code for code, b in compiled.items()}
+        described[name] = _described(compiled)
+        progress(done, len(lowering.names))
+    program = LaunchProgram(
+        drivers={code: DRIVERS[code] for code in kinds},
+        tile=lowering.scope.tile,
+        positions=positions,
+        streams=max(op.streams.value.data for op in programs.values() if op.streams is not None),
+        regions=lowering.regions(programs.values()),
+        slots=lowering.slots,
+        kernels=described,
+        prefill=prefill,
+        decode=decode,
+    )
+    members[launch.PROGRAM] = launch.encode_program(program)
+    members[launch.SOURCE] = _source(lowering.names).encode()
+    return Built(program, members)
+
+
+def _described(compiled: Mapping[Code, build.Binary]) -> launch.Kernel:
+    binaries = {
+        code: launch.Binary(binary.shared, hashlib.sha256(binary.code).hexdigest())
+        for code, binary in compiled.items()
+    }
+    (entry,) = {binary.entry for binary in compiled.values()}
+    (warps,) = {binary.warps for binary in compiled.values()}
+    return launch.Kernel(entry, warps, binaries)
+
+
+def _source(used: Collection[Kernel]) -> str:
+    """The text of all kernels: those that stand in files, and those generated for this program."""
+    files = sorted(Path(kernels.__path__[0]).glob("[!_]*.py"))
+    texts = [f"# {file.name}\n{file.read_text()}" for file in files]
+    generated = dict.fromkeys(kernel.source for kernel in used if kernel.source)
+    return "\n\n".join([*texts, *generated])
+
+
+class _Lowering:
+    """Where everything of a module lies, and the kernels met so far, with their names."""
+
+    def __init__(self, module: ModuleOp, positions: int, tile: int):
+        slots = {op.slot.value.data: op for op in module.ops if isinstance(op, exec.KVSlot)}
+        item = exec.cache_item(module)
+        self.scope = Scope(slots, positions, tile, "*bf16" if item == 2 else "*fp32")
+        self.storages = [op for op in module.ops if isinstance(op, exec.Storage)]
+        self.names: dict[Kernel, str] = {}
+        self.slots = tuple(
+            launch.Slot(
+                op.groups.value.data * (op.key.value.data + op.value.value.data) * item,
+                None if op.window is None else op.window.value.data,
+            )
+            for op in slots.values()
+        )
+        self.places: dict[Operand, Argument] = {}
+        self.cache_bytes = 0
+        for number, op in slots.items():
+            for operand, width in ((Keys(number), op.key), (Values(number), op.value)):
+                size = op.groups.value.data * self.scope.ring(number) * width.value.data * item
+                self.places[operand] = Argument(Region.CACHE, self.cache_bytes, size, False)
+                self.cache_bytes += math.ceil(size / ALIGN) * ALIGN
+
+    def regions(self, programs: Collection[exec.Program]) -> dict[Region, int]:
+        """Bytes of each; both programs have the same arena, one after the other."""
+        return {
+            Region.WEIGHTS: max((_offset(s) + s.bytes for s in self.storages), default=0),
+            Region.ARENA: max(p.shared.value.data for p in programs if p.shared is not None),
+            Region.CACHE: self.cache_bytes,
+            Region.STATE: launch.state_bytes(self.scope.tile),
+            Region.LOGITS: max(
+                _size(op)
+                for p in programs
+                for op in p.body.block.ops
+                if isinstance(op, exec.Buffer) and op.space == SpaceAttr(Space.OUTPUT)
+            ),
+        }
+
+    def steps(self, program: exec.Program) -> Steps:
+        launches: list[launch.Launch] = []
+        events: dict[int, int] = {}  # the launch that each stands for
+        latest: dict[int, int] = {}  # of each stream
+        waiting: dict[int, list[int]] = {}
+        always = None
+        for op in program.body.block.ops:
+            match op:
+                case exec.Record():
+                    events[op.event.value.data] = latest[op.stream.value.data]
+                case exec.Wait():
+                    event = events[op.event.value.data]
+                    waiting.setdefault(op.stream.value.data, []).append(event)
+                case exec.LogitsOnly():
+                    always = len(launches)
+                case exec.Kernel():
+                    stream = op.work_of.bounds[0]
+                    for call in calls(op, self.scope):
+                        waits = tuple(waiting.pop(stream, ()))
+                        latest[stream] = len(launches)
+                        launches.append(self._launch(op, call, stream, waits))
+        return Steps(tuple(launches), len(launches) if always is None else always)
+
+    def _launch(
+        self, op: exec.Kernel, call: Call, stream: int, waits: tuple[int, ...]
+    ) -> launch.Launch:
+        arguments = tuple(self._argument(op, operand) for operand in call.operands)
+        for argument, kind in zip(arguments, call.kernel.pointers, strict=True):
+            _, _, align = kind.partition(":")
+            assert argument is None or argument.offset % int(align or 1) == 0, (op, argument)
+        return launch.Launch(self._name(call.kernel), call.grid, stream, waits, arguments)
+
+    def _name(self, kernel: Kernel) -> str:
+        if kernel not in self.names:
+            key = hashlib.sha256(repr(kernel).encode()).hexdigest()
+            self.names[kernel] = f"{kernel.function}_{key[:8]}"
+        return self.names[kernel]
+
+    def _argument(self, op: exec.Kernel, operand: Operand) -> Argument | None:
+        match operand:
+            case None:
+                return None
+            case State():
+                return Argument(Region.STATE, 0, launch.state_bytes(self.scope.tile), False)
+            case Weight(storage, offset):
+                return Argument(
+                    Region.WEIGHTS, _offset(storage) + offset, storage.bytes - offset, False
+                )
+            case Keys() | Values():
+                place = self.places[operand]
+                writes = isinstance(op, exec.Append)
+                return Argument(place.region, place.offset, place.size, writes)
+            case Value(value, offset):
+                buffer = buffer_of(value)
+                assert buffer is not None
+                skipped = start(value) * FLOAT + offset
+                size = _size(buffer, self.scope.tile) - skipped
+                writes = op.output is not None and buffer is buffer_of(op.output)
+                if buffer.space == SpaceAttr(Space.OUTPUT):
+                    return Argument(Region.LOGITS, skipped, size, writes)
+                return Argument(Region.ARENA, _offset(buffer) + skipped, size, writes)
+
+
+def _offset(op: Operation) -> int:
+    return int(op.properties["offset"].value.data)  # type: ignore[attr-defined]
+
+
+def _size(buffer: exec.Buffer, tile: int = 1) -> int:
+    """Bytes of all copies of a buffer."""
+    _, *rest = shape_of(buffer.result)
+    rows = tile if shape_of(buffer.result)[0] < 0 else shape_of(buffer.result)[0]
+    copies = 1 if buffer.copies is None else buffer.copies.value.data
+    return copies * rows * math.prod(rest) * FLOAT

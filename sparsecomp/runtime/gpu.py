@@ -1,0 +1,199 @@
+"""Runs a launch program on a device: weights once, memory for each session, a graph for a decode.
+
+All that a launch needs is constant, so a decode step is captured the first time and replayed from
+then on; a prompt goes through tile by tile. Between steps only the state changes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime.device import Device, Loaded
+from sparsecomp.runtime.launch import (
+    FIRST_TOKEN,
+    FULL_LOGITS,
+    POSITION,
+    ROWS,
+    Argument,
+    LaunchProgram,
+    Region,
+    Steps,
+)
+from sparsecomp.runtime.manifest import KV_COUNTER, OWN_COUNTERS, TOKENS_COUNTER
+from sparsecomp.runtime.native import Exchange
+
+REGION_ALIGN = 256
+"""Bytes: each region of a session starts at a multiple of it."""
+OWN_REGIONS = (Region.ARENA, Region.CACHE, Region.STATE, Region.LOGITS)
+"""Those that every session has for itself."""
+
+
+@dataclass
+class _Sequence:
+    """A session: where its regions are, and what it has counted."""
+
+    addresses: Mapping[Region, int]
+    graph: Any = None
+    counted: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(OWN_COUNTERS, np.int64))
+
+
+class GpuProgram:
+    """An engine. The handle of a model is the address of its weights, that of a session the address
+    of its memory."""
+
+    steps: Sequence[tuple[str, str]] = ()
+
+    def __init__(
+        self, program: LaunchProgram, functions: Mapping[str, Loaded], device: Device
+    ) -> None:
+        """`functions` are the program's kernels by name, loaded on `device`."""
+        self._program = program
+        self._functions = functions
+        self._device = device
+        self._sessions: dict[int, _Sequence] = {}
+        self._lock = threading.Lock()
+
+    def open_model(self, weights_address: int) -> int:
+        size = self._program.regions[Region.WEIGHTS]
+        with self._lock:
+            address = self._device.allocate(size)
+            self._device.write(address, weights_address, size)
+        return address
+
+    def close_model(self, model: int) -> None:
+        with self._lock:
+            self._device.free(model)
+
+    def open_session(self, model: int, capacity: int) -> int:
+        """Rings are as long as the program says, whatever the capacity."""
+        offsets, size = {}, 0
+        for region in OWN_REGIONS:
+            offsets[region] = size
+            size += -(-self._program.regions[region] // REGION_ALIGN) * REGION_ALIGN
+        with self._lock:
+            memory = self._device.allocate(size)
+            own = {region: memory + offset for region, offset in offsets.items()}
+            self._sessions[memory] = _Sequence({Region.WEIGHTS: model} | own)
+        return memory
+
+    def close_session(self, session: int) -> None:
+        with self._lock:
+            graph = self._sessions.pop(session).graph
+            if graph is not None:
+                self._device.drop(graph)
+            self._device.free(session)
+
+    def exchange(self, session: int, exchange: Exchange) -> NoReturn:
+        raise SparsecompError("a CUDA program runs on one GPU; ranks run on CPUs")
+
+    def prefill(
+        self,
+        session: int,
+        tokens: npt.NDArray[np.int32],
+        position: int,
+        logits: npt.NDArray[np.float32] | None,
+    ) -> None:
+        steps, tile = self._program.prefill, self._program.tile
+        with self._lock:
+            sequence = self._sessions[session]
+            for start in range(0, len(tokens), tile):
+                self._set_state(sequence, tokens[start : start + tile], position + start, True)
+                wanted = logits is not None and start + tile >= len(tokens)
+                count = len(steps.launches) if wanted else steps.always
+                self._launch(sequence, steps, count)
+            if logits is not None:
+                self._read_logits(sequence, logits)
+
+    def decode(
+        self,
+        session: int,
+        token: int,
+        position: int,
+        logits: npt.NDArray[np.float32],
+        full_logits: bool,
+    ) -> None:
+        steps = self._program.decode
+        with self._lock:
+            sequence = self._sessions[session]
+            self._set_state(sequence, np.array([token], np.int32), position, full_logits)
+            if sequence.graph is None:
+                sequence.graph = self._captured(sequence, steps)
+            self._device.replay(sequence.graph)
+            self._read_logits(sequence, logits)
+            sequence.counted[TOKENS_COUNTER] += 1
+            sequence.counted[KV_COUNTER] += self._program.kv_bytes(position)
+
+    def counters(self, session: int, out: npt.NDArray[np.int64]) -> None:
+        """Raises SparsecompError where the model is sparse: the program counts no units."""
+        if len(out) > OWN_COUNTERS:
+            _only_on_cpu("counts what it chooses")
+        with self._lock:
+            out[:] = self._sessions[session].counted
+
+    def trace(self, session: int, room: npt.NDArray[np.int32] | None) -> None:
+        if room is not None:
+            _only_on_cpu("traces what it chooses")
+
+    def profile(self, session: int, ticks: npt.NDArray[np.int64] | None) -> None:
+        if ticks is not None:
+            _only_on_cpu("times its kernels")
+
+    def _set_state(
+        self,
+        sequence: _Sequence,
+        tokens: npt.NDArray[np.int32],
+        position: int,
+        full_logits: bool,
+    ) -> None:
+        state = np.zeros(FIRST_TOKEN + len(tokens), np.int32)
+        state[POSITION], state[ROWS], state[FULL_LOGITS] = position, len(tokens), full_logits
+        state[FIRST_TOKEN:] = tokens
+        address = sequence.addresses[Region.STATE]
+        self._device.write(address, state.ctypes.data, state.nbytes)
+
+    def _launch(self, sequence: _Sequence, steps: Steps, count: int) -> None:
+        """The first `count` launches. A launch that others wait for is an event by its place."""
+        launches = steps.launches[:count]
+        awaited = {wait for launch in launches for wait in launch.waits}
+        for place, launch in enumerate(launches):
+            for wait in launch.waits:
+                self._device.wait(wait, launch.stream)
+            loaded = self._functions[launch.kernel]
+            arguments = [_address(sequence, argument) for argument in launch.arguments]
+            self._device.launch(
+                loaded.function,
+                launch.grid,
+                loaded.threads,
+                loaded.shared,
+                arguments,
+                launch.stream,
+            )
+            if place in awaited:
+                self._device.record(place, launch.stream)
+
+    def _captured(self, sequence: _Sequence, steps: Steps) -> Any:
+        self._device.begin_capture()
+        try:
+            self._launch(sequence, steps, len(steps.launches))
+        finally:
+            graph = self._device.end_capture()
+        return graph
+
+    def _read_logits(self, sequence: _Sequence, logits: npt.NDArray[np.float32]) -> None:
+        address = sequence.addresses[Region.LOGITS]
+        self._device.read(logits.ctypes.data, address, logits.nbytes)
+
+
+def _address(sequence: _Sequence, argument: Argument | None) -> int:
+    return 0 if argument is None else sequence.addresses[argument.region] + argument.offset
+
+
+def _only_on_cpu(what: str) -> NoReturn:
+    raise SparsecompError(f"only a program for the CPU {what}; load it with device='cpu'")

@@ -1,0 +1,234 @@
+"""cuda/program.json: the launches of a GPU program, as frozen dataclasses.
+
+All about a launch is constant; what changes from step to step lies in the state, so that a step can
+be captured once and replayed. Memory is five regions: the weights as they lie in the artifact, and
+for each session an arena of buffers, the KV cache, the state and the logits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from sparsecomp.errors import SparsecompError
+from sparsecomp.runtime.strict import (
+    NonNegative,
+    Positive,
+    Range,
+    check_version,
+    decode,
+    parse_json_object,
+)
+
+LAUNCH_VERSION = 1
+"""Version of this file, and of what kernels find in the state."""
+
+POSITION, ROWS, FULL_LOGITS, FIRST_TOKEN = 0, 1, 2, 8
+"""Where the state, int32, has the position of its first row, how many rows there are, whether the
+caller wants all logits exact, and the first row's token."""
+
+WARP = 32
+MAX_GRID = (2**31 - 1, 65535, 65535)
+
+
+class Region(enum.StrEnum):
+    """Memory that arguments point into."""
+
+    WEIGHTS = "weights"
+    ARENA = "arena"
+    CACHE = "cache"
+    STATE = "state"
+    LOGITS = "logits"
+
+
+class Code(enum.StrEnum):
+    """What kernels are compiled to: code of one architecture, or PTX for any from sm_80 on."""
+
+    SM_80 = "sm_80"
+    SM_90 = "sm_90"
+    SM_100 = "sm_100"
+    PTX = "ptx"
+
+    @property
+    def suffix(self) -> str:
+        """That of the names of its members."""
+        return "ptx" if self is Code.PTX else "cubin"
+
+
+PROGRAM = "cuda/program.json"
+SOURCE = "cuda/kernels.py"
+
+
+def binary_member(code: Code, kernel: str) -> str:
+    """Name of the member with a kernel's code."""
+    return f"cuda/{code}/{kernel}.{code.suffix}"
+
+
+BINARY_MEMBER = re.compile(r"cuda/(sm_80|sm_90|sm_100)/\w{1,80}\.cubin|cuda/ptx/\w{1,80}\.ptx")
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A kernel's code of one kind: its bytes of shared memory, and hex SHA-256."""
+
+    shared: NonNegative
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel: the name of its function, and for each kind of code what it takes."""
+
+    entry: str
+    warps: Annotated[int, Range(1, 32)]
+    binaries: Mapping[Code, Binary]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A pointer: `offset` bytes into a region, of which the kernel may touch `size` from there."""
+
+    region: Region
+    offset: NonNegative
+    size: NonNegative
+    writes: bool
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel over a grid. `waits` are earlier launches of other streams, by their places, that
+    must be done before; null arguments are null pointers."""
+
+    kernel: str
+    grid: tuple[Positive, ...]
+    stream: NonNegative
+    waits: tuple[NonNegative, ...]
+    arguments: tuple[Argument | None, ...]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The launches of one step, in order. The first `always` are made even for a caller that wants
+    no logits."""
+
+    launches: tuple[Launch, ...]
+    always: NonNegative
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Keys and values of one attention: bytes of a position, and positions attended to (None:
+    all)."""
+
+    position_bytes: NonNegative
+    window: Positive | None
+
+
+@dataclass(frozen=True)
+class LaunchProgram:
+    """Everything in cuda/program.json.
+
+    `drivers` is the CUDA version that a driver must have for each kind of code, 12080 for 12.8.
+    `tile` is how many tokens of a prompt a step takes at most, `positions` what a session holds,
+    `regions` the bytes of each region.
+    """
+
+    drivers: Mapping[Code, Positive]
+    tile: Positive
+    positions: Positive
+    streams: Annotated[int, Range(1, 8)]
+    regions: Mapping[Region, NonNegative]
+    slots: tuple[Slot, ...]
+    kernels: Mapping[str, Kernel]
+    prefill: Steps
+    decode: Steps
+
+    def kv_bytes(self, position: int) -> int:
+        """Bytes of keys and values that a decode step at `position` reads."""
+        lengths = (
+            position + 1 if slot.window is None else min(position + 1, slot.window)
+            for slot in self.slots
+        )
+        return sum(n * slot.position_bytes for n, slot in zip(lengths, self.slots, strict=True))
+
+
+def state_bytes(tile: int) -> int:
+    return 4 * (FIRST_TOKEN + tile)
+
+
+def encode_program(program: LaunchProgram) -> bytes:
+    """JSON text of a program, checked by reading it back. Raises SparsecompError."""
+    document = {"format_version": LAUNCH_VERSION} | dataclasses.asdict(program)
+    text = json.dumps(document, indent=None, separators=(",", ":")).encode() + b"\n"
+    parse_program(text)
+    return text
+
+
+def parse_program(text: bytes) -> LaunchProgram:
+    """Reads and checks cuda/program.json: no launch that it describes points out of its region.
+
+    Raises SparsecompError naming the field that is wrong.
+    """
+    try:
+        document = parse_json_object(text)
+        check_version(document, LAUNCH_VERSION)
+        program: LaunchProgram = decode(LaunchProgram, document)
+        _check(program)
+    except SparsecompError as error:
+        raise SparsecompError(f"member {PROGRAM!r}: {error}") from None
+    return program
+
+
+def _check(program: LaunchProgram) -> None:
+    if missing := [region for region in Region if region not in program.regions]:
+        raise SparsecompError(f"regions: has no {missing[0]}")
+    if program.regions[Region.STATE] != state_bytes(program.tile):
+        raise SparsecompError("regions.state: is not that of the tile")
+    if Code.PTX not in program.drivers:
+        raise SparsecompError("drivers: has no ptx")
+    for name, kernel in program.kernels.items():
+        if kernel.binaries.keys() != program.drivers.keys():
+            raise SparsecompError(f"kernels.{name}.binaries: are not those of drivers")
+        for code, binary in kernel.binaries.items():
+            if not re.fullmatch("[0-9a-f]{64}", binary.sha256):
+                raise SparsecompError(f"kernels.{name}.{code}: is not a SHA-256 in hex")
+            if not BINARY_MEMBER.fullmatch(binary_member(code, name)):
+                raise SparsecompError(f"kernels: {name!r} is no name of a kernel")
+    for name, steps in (("prefill", program.prefill), ("decode", program.decode)):
+        if steps.always > len(steps.launches):
+            raise SparsecompError(f"{name}.always: is beyond its launches")
+        for place, launch in enumerate(steps.launches):
+            try:
+                _check_launch(program, steps, place, launch)
+            except SparsecompError as error:
+                raise SparsecompError(f"{name}.launches[{place}]{error}") from None
+
+
+def _check_launch(program: LaunchProgram, steps: Steps, place: int, launch: Launch) -> None:
+    if launch.kernel not in program.kernels:
+        raise SparsecompError(f".kernel: there is no {launch.kernel!r}")
+    if len(launch.grid) != len(MAX_GRID):
+        raise SparsecompError(".grid: has not three sizes")
+    if any(size > most for size, most in zip(launch.grid, MAX_GRID, strict=True)):
+        raise SparsecompError(f".grid: is beyond {MAX_GRID}")
+    if launch.stream >= program.streams:
+        raise SparsecompError(f".stream: is {launch.stream}, there are {program.streams}")
+    for wait in launch.waits:
+        if wait >= place or steps.launches[wait].stream == launch.stream:
+            raise SparsecompError(f".waits: {wait} is no earlier launch of another stream")
+    for i, argument in enumerate(launch.arguments):
+        if argument is None:
+            continue
+        size = program.regions[argument.region]
+        if argument.offset + argument.size > size:
+            raise SparsecompError(
+                f".arguments[{i}]: ends at {argument.offset + argument.size} of "
+                f"{size} bytes of {argument.region}"
+            )
+        if argument.writes and argument.region in (Region.WEIGHTS, Region.STATE):
+            raise SparsecompError(f".arguments[{i}]: writes to the {argument.region}")

@@ -1,0 +1,80 @@
+"""Sparse programs for a GPU, whole, in Triton's interpreter: what is launched computes what the
+reference does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from e2e_support import error, random_ids
+from families import make_model_dir
+from imposed import Masked, impose
+from test_gpu_program import Opened, small
+
+from sparsecomp import nibbles
+from sparsecomp.dialects import exec
+from sparsecomp.options import Dtype
+from sparsecomp.reference import kernels
+from sparsecomp.reference.exec import Session
+from sparsecomp.sparsity import Cutoff, Exact, LowRank, Nested, Sketch
+
+__all__ = ["small"]
+
+POSITIONS, PROMPT = 64, 1
+HEADS, UNITS = 4, 64
+"""Units: as many neurons as rows of the vocabulary."""
+IDS = random_ids(3)
+BEST = [20.0 * (row % 5 == 1 and row < 60) for row in range(UNITS)]
+"""Added to scores: no rounding decides what is chosen."""
+
+
+def test_heads_and_neurons(tmp_path: Path) -> None:
+    """The best heads of a group, neurons by their gate, and by their own value."""
+    path = make_model_dir("llama", tmp_path / "model")
+    heads = LowRank(rank=4, count=2, group=HEADS, density=0.5, active=0.5)
+    choices = {
+        "model.layers.0.self_attn": heads,
+        "model.layers.0.mlp": Cutoff(of=Exact.GATE, threshold=0.1, density=0.5),
+        "model.layers.1.mlp": Cutoff(of=Exact.NEURON, threshold=0.1, density=0.5),
+    }
+    masked = Masked(path, impose(choices, 32, HEADS), POSITIONS)
+    opened = Opened(masked.for_gpu(), masked.weights, tmp_path)
+    actual = [opened.prefill(IDS[:PROMPT])]
+    actual += [opened.decode(IDS[p], p) for p in range(PROMPT, len(IDS))]
+    expected = masked.logits(IDS, PROMPT).numpy()
+    assert error(np.stack(actual), expected) < 5e-5
+    dense = Masked(path, None, POSITIONS).logits(IDS, PROMPT).numpy()
+    assert error(dense, expected) > 1e-2
+
+
+def test_sorted_neurons_and_a_sketched_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 8 bits; with full logits the sketched head is the dense one.
+
+    These kernels multiply floats: what the CPU's round, the reference leaves as it is here. The
+    cache is in f32, for the interpreter cuts floats off where a GPU rounds them to bf16.
+    """
+    monkeypatch.setattr(exec, "cache_item", lambda module: 4)
+    monkeypatch.setattr(kernels, "_high", lambda x: x)
+    monkeypatch.setattr(kernels, "round_factors", lambda x: x)
+    monkeypatch.setattr(nibbles, "FACTOR_STEPS", 1 << 20)
+    shape = {"hidden_size": 64, "intermediate_size": UNITS, "num_hidden_layers": 1}
+    path = make_model_dir("llama", tmp_path / "model", **shape)
+    choices = {
+        "model.layers.0.mlp": Nested(threshold=0.5, floor=0.1, density=0.3, coarse=0.4, rank=8),
+        "lm_head": Sketch(count=12, density=12 / UNITS, offset=0.25),
+    }
+    masked = Masked(path, impose(choices, 64, UNITS, BEST, parts=2), POSITIONS, Dtype.INT8)
+    opened = Opened(masked.for_gpu(), masked.weights, tmp_path)
+    reference = Session(masked.scheduled(1), masked.weights, positions=POSITIONS)
+    opened.prefill(IDS[:PROMPT])
+    reference.prefill(torch.tensor(IDS[:PROMPT]), 0)
+    logits = {}
+    for full in (True, False):
+        logits[full] = opened.decode(IDS[PROMPT], PROMPT, full).copy()
+        expected = reference.decode(IDS[PROMPT], PROMPT, full).numpy()
+        assert error(logits[full], expected) < 5e-5
+    assert error(logits[True], logits[False]) > 0.1

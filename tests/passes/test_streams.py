@@ -1,0 +1,104 @@
+"""A schedule on two streams: a missing wait, or bytes used too early, is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_races import CONTEXT, buffers
+from xdsl.dialects.builtin import IntegerAttr, i64
+from xdsl.ir import Operation
+
+from sparsecomp.dialects import exec
+from sparsecomp.errors import SparsecompError
+from sparsecomp.opt import optimise, parse
+from sparsecomp.passes.forms import programs
+from sparsecomp.passes.plan_memory import PlanMemory
+from sparsecomp.passes.races import race
+
+GOLDEN = Path(__file__).with_name("schedule-streams.mlir")
+PLANNED = optimise(GOLDEN.read_text(), ["schedule-streams", "plan-memory"])
+
+
+def decode() -> exec.Program:
+    _, program = programs(parse(PLANNED))
+    return program
+
+
+def named(program: exec.Program, name: str) -> exec.Buffer:
+    return next(b for b in buffers(program) if b.result.name_hint == name)
+
+
+def first(program: exec.Program, kind: type[Operation], number: int = 0) -> Operation:
+    return [op for op in program.body.block.ops if isinstance(op, kind)][number]
+
+
+def move(program: exec.Program, name: str, onto: str) -> None:
+    named(program, name).properties["offset"] = named(program, onto).properties["offset"]
+
+
+def test_a_safe_schedule() -> None:
+    assert race(decode()) is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "racing"),
+    [
+        # The prediction begins before the step does.
+        (lambda p: first(p, exec.Wait).detach(), "exec.linear"),
+        (lambda p: first(p, exec.Record).detach(), "exec.linear"),
+        # The sparse MLP reads a list that may not be there yet.
+        (lambda p: first(p, exec.Wait, 1).detach(), "exec.sparse_mlp"),
+        (lambda p: first(p, exec.Record, 1).detach(), "exec.sparse_mlp"),
+        # Nobody writes what it reads.
+        (lambda p: first(p, exec.Embed).detach(), "exec.linear"),
+        # The dense MLP goes on while the scores are made, and while they are read.
+        (lambda p: move(p, "parts", "scores"), "exec.buffer"),
+        # The rank is done with when the scores are, which only the side stream knows.
+        (lambda p: move(p, "first", "rank"), "exec.buffer"),
+        # Two that live at the same time.
+        (lambda p: move(p, "second", "sparse"), "exec.buffer"),
+    ],
+)
+def test_a_broken_schedule(damage: Callable[[exec.Program], None], racing: str) -> None:
+    program = decode()
+    damage(program)
+    found = race(program)
+    assert found is not None and found.name == racing
+
+
+def test_a_wait_for_too_little() -> None:
+    """The event stands for the scores, not for the list."""
+    program = decode()
+    record, scores = first(program, exec.Record, 1), first(program, exec.Linear, 1)
+    record.detach()
+    program.body.block.insert_op_after(record, scores)
+    found = race(program)
+    assert found is first(program, exec.SparseMlp)
+
+
+def test_a_kernel_that_the_step_does_not_wait_for() -> None:
+    program = decode()
+    last = first(program, exec.Sum, 2)
+    alone = exec.Wait.create(
+        properties={"event": IntegerAttr(1, i64), "stream": IntegerAttr(1, i64)}
+    )
+    program.body.block.insert_op_before(alone, last)
+    last.properties["work"] = exec.WorkAttr.of(exec.Mode.STREAM, [1])
+    assert race(program) is last
+
+
+def test_waits_that_follow_from_others_are_left_out() -> None:
+    """Both kernels of %after read %x, and the second one the list: one wait each way does."""
+    program = decode()
+    waits = [op for op in program.body.block.ops if isinstance(op, exec.Wait)]
+    assert [(w.event.value.data, w.stream.value.data) for w in waits] == [(0, 1), (1, 0)]
+
+
+def test_plan_memory_refuses_what_does_not_wait() -> None:
+    module = parse(PLANNED)
+    _, program = programs(module)
+    first(program, exec.Wait, 1).detach()
+    with pytest.raises(SparsecompError, match=r"exec\.sparse_mlp.*wait"):
+        PlanMemory()(module, CONTEXT)
