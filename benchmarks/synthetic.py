@@ -100,7 +100,7 @@ def write_model(path: Path, shape: Shape) -> None:
     files: dict[str, str] = {}
     parameters = build_model(config).named_parameters()
     for part, group in itertools.groupby(parameters, lambda named: _part(named[0])):
-        tensors = {name: _values(name, meta.shape, generator) for name, meta in group}
+        tensors = {name: random_values(name, meta.shape, generator) for name, meta in group}
         save_file(tensors, path / f"{part}.safetensors")
         files |= dict.fromkeys(tensors, f"{part}.safetensors")
     (path / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": files}))
@@ -111,7 +111,7 @@ def _part(parameter: str) -> str:
     return f"layer-{rest.partition('.')[0]}" if is_layer else parameter
 
 
-def _values(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+def random_values(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
     if len(shape) > 1:
         # A product's sums then vary as much as what it reads.
         return (torch.randn(shape, generator=generator) * shape[-1] ** -0.5).bfloat16()
