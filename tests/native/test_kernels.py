@@ -135,8 +135,11 @@ def planes(t: str, values: Array, spread: bool) -> tuple[Array, Array, Array]:
     q = np.clip(np.rint(u), 0, 255) if t == "int8" else 16 * np.clip(np.rint(u / 16), 0, 15)
     exact = (s * (q - zero)).reshape(n, -1)[:, :k]
     outlier = RNG.integers(0, k, n)
-    more = bf16(np.copysign(5 * RNG.standard_normal(n), exact[np.arange(n), outlier]))
-    exact[np.arange(n), outlier] += wide(more)  # of one sign: no digits are lost
+    # Of one sign, and of a size with the weight: no digits are lost.
+    chosen = (np.arange(n), outlier)
+    size = np.where(exact[chosen] == 0, 1, np.abs(exact[chosen]))
+    more = bf16(np.copysign(size * (1 + np.abs(RNG.standard_normal(n))), exact[chosen]))
+    exact[chosen] += wide(more)
     q = q.astype(np.uint8).reshape(n, -1)
     q[:, k:] = RNG.integers(0, 256, q[:, k:].shape)  # padding is not to matter
     at = np.array(places(q.shape[1]) if spread else range(q.shape[1]))
