@@ -258,10 +258,6 @@ class Artifact:
         base: int = np.frombuffer(self._mapped(), np.uint8).ctypes.data
         return base + entry.data_start + self._header.data_start
 
-    def member_size(self, name: str) -> int:
-        """Bytes of a member. Raises SparsecompError where the artifact has none of that name."""
-        return self._entry(name).size
-
     def read_bytes(self, name: str) -> bytes:
         """A copy of a member. Raises SparsecompError where there is none of that name."""
         entry = self._entry(name)

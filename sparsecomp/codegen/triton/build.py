@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import linecache
 import pkgutil
 import re
@@ -117,8 +116,3 @@ def resources(binary: Binary) -> Resources:
     found = re.search(r"REG:(\d+) STACK:(\d+)", text)
     assert found is not None
     return Resources(int(found[1]), int(found[2]))
-
-
-def source_of(kernel: Kernel) -> str:
-    """The text of a kernel's function."""
-    return kernel.source or inspect.getsource(find(kernel).fn)
