@@ -60,8 +60,8 @@ def bytes_per_token(module: ModuleOp, reading: Reading = Reading.EXPECTED) -> di
     """
     total = dict.fromkeys(Part, 0.0)
     seen: set[exec.Storage] = set()
-    for op in _program(module, DECODE).body.block.ops:
-        if not isinstance(op, exec.Kernel | exec.Constant):
+    for op in _program(module, DECODE).walk():
+        if not isinstance(op, exec.Kernel | exec.Constant) or isinstance(op, exec.Launch):
             continue
         if isinstance(op, exec.Kernel) and op.is_idle:
             continue  # the queue counts
@@ -97,12 +97,12 @@ def blocks(module: ModuleOp) -> tuple[Block, ...]:
     where = counters(module)
     found = []
     writer: dict[exec.Buffer | None, exec.Kernel] = {}
-    for op in _program(module, DECODE).body.block.ops:
+    for op in _program(module, DECODE).walk():
         if isinstance(op, exec.Select) and not _is_rest(op):
             predictor = round(sum(weight_bytes(p) for p in _predictor(op, writer)))
             found.append(_block(op, predictor, where))
-        if isinstance(op, exec.Kernel) and op.output is not None:
-            writer[exec.buffer_of(op.output)] = op
+        if isinstance(op, exec.Kernel) and not isinstance(op, exec.Launch):
+            writer |= dict.fromkeys(map(exec.buffer_of, op.outputs), op)
     return tuple(found)
 
 

@@ -94,7 +94,8 @@ def lives_on_streams(program: exec.Program) -> list[Uses]:
     order = Order.of(program)
     found: dict[exec.Buffer, Uses] = {}
     for op, bit in order.bit.items():
-        for operand in op.operands:
+        assert isinstance(op, exec.Kernel)
+        for operand in (*op.inputs, *op.outputs):
             buffer = buffer_of(operand)
             if buffer is None or buffer.space == exec.SpaceAttr(Space.OUTPUT):
                 continue

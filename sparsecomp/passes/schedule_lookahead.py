@@ -94,10 +94,11 @@ def rebuild(block: Block, order: Iterable[exec.Kernel], places: Mapping[exec.Ker
 
 
 def _add(block: Block, op: Operation) -> None:
-    for operand in op.operands:
-        owner = operand.owner
-        if isinstance(owner, Operation) and owner.parent is None:
-            _add(block, owner)
+    for inner in op.walk():  # a launch refers to what its kernels do
+        for operand in inner.operands:
+            owner = operand.owner
+            if isinstance(owner, Operation) and owner.parent is None:
+                _add(block, owner)
     block.add_op(op)
 
 

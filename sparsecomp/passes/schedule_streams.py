@@ -21,7 +21,7 @@ from sparsecomp.dialects.exec import Mode, Space, SpaceAttr, WorkAttr, buffer_of
 from .base import Form, Parts, Pass, PassContext
 from .forms import programs
 from .schedule_lookahead import rebuild
-from .streams import MAIN, reads, stream_of, writes
+from .streams import MAIN, each, reads, stream_of, writes
 from .tasks import predictions
 
 SIDE = 1
@@ -107,8 +107,9 @@ def schedule(program: exec.Program, parts: Parts) -> None:
     graph = dependencies(kernels)
     for op in kernels:
         op.properties["work"] = WorkAttr.of(Mode.STREAM, [MAIN])
-        if op.output is not None:
-            _own(buffer_of(op.output), parts(op))
+        for kernel in each(op):
+            for value in kernel.outputs:
+                _own(buffer_of(value), parts(kernel))
     side = beside(graph, predictions(program))
     for op in side:
         op.properties["work"] = WorkAttr.of(Mode.STREAM, [SIDE])

@@ -53,15 +53,15 @@ class Scheduler:
         for op in ops:
             work, space = self._place(op)
             op.properties["work"] = work
-            buffer = buffer_of(op.output) if op.output is not None else None
-            if buffer is not None:
-                self._own(op, buffer, space)
+            for buffer in map(buffer_of, op.outputs):
+                if buffer is not None:
+                    self._own(op, buffer, space)
         self._wait(ops)
         self.program.properties["workers"] = IntegerAttr(self.workers, i64)
 
     def _place(self, op: exec.Kernel) -> tuple[WorkAttr, Space]:
         """A kernel's workers, and the space of its result."""
-        of = op.output if op.output is not None else op.operands[0]
+        of = (*op.outputs, *op.operands)[0]
         if isinstance(op, exec.Last):
             return self.last, Space.SHARED  # the last row is the last worker's
         if isinstance(op, exec.AllReduce):
@@ -131,8 +131,8 @@ class Scheduler:
         return exec.find_storage(op, symbol)
 
     def _is_output(self, op: exec.Kernel) -> bool:
-        buffer = buffer_of(op.output) if op.output is not None else None
-        return buffer is not None and buffer.space == SpaceAttr(Space.OUTPUT)
+        buffers = map(buffer_of, op.outputs)
+        return any(b is not None and b.space == SpaceAttr(Space.OUTPUT) for b in buffers)
 
     def _own(self, op: exec.Kernel, buffer: exec.Buffer, space: Space) -> None:
         if buffer.space is None:
@@ -173,10 +173,9 @@ def writes_for_others(op: exec.Kernel) -> set[Operation | int]:
     """The buffers and cache slots of which other workers may read what a kernel writes."""
     if isinstance(op, exec.Append):
         return {op.slot.value.data} if op.work_of.mode is Mode.ROWS else set()
-    buffer = buffer_of(op.output) if op.output is not None else None
-    if buffer is not None and buffer.space in (SpaceAttr(Space.SHARED), SpaceAttr(Space.PARTS)):
-        return {buffer}
-    return set()
+    others = (SpaceAttr(Space.SHARED), SpaceAttr(Space.PARTS))
+    buffers = map(buffer_of, op.outputs)
+    return {b for b in buffers if b is not None and b.space in others}
 
 
 class ScheduleWorkers(Pass):

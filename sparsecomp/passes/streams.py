@@ -6,7 +6,7 @@ all that its stream was given before, and after all that the events it waits for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xdsl.ir import Operation
@@ -58,20 +58,21 @@ def stream_of(op: exec.Kernel) -> int:
     return op.work_of.bounds[0]
 
 
+def each(op: exec.Kernel) -> Sequence[exec.Kernel]:
+    """The kernels of a launch, or the kernel itself."""
+    return op.kernels if isinstance(op, exec.Launch) else (op,)
+
+
 def reads(op: exec.Kernel) -> set[Operation | int]:
     """The buffers and cache slots that a kernel reads."""
     found: set[Operation | int] = {b for v in op.inputs if (b := buffer_of(v)) is not None}
-    if isinstance(op, exec.Attend):
-        found.add(op.slot.value.data)
-    return found
+    return found | {k.slot.value.data for k in each(op) if isinstance(k, exec.Attend)}
 
 
 def writes(op: exec.Kernel) -> set[Operation | int]:
     """The buffers and cache slots that a kernel writes."""
-    if isinstance(op, exec.Append):
-        return {op.slot.value.data}
-    buffer = None if op.output is None else buffer_of(op.output)
-    return set() if buffer is None else {buffer}
+    found: set[Operation | int] = {b for v in op.outputs if (b := buffer_of(v)) is not None}
+    return found | {k.slot.value.data for k in each(op) if isinstance(k, exec.Append)}
 
 
 def unordered(program: exec.Program) -> exec.Kernel | None:

@@ -79,8 +79,8 @@ def predictions(program: exec.Program) -> set[exec.Kernel]:
     found: set[exec.Kernel] = set()
     readers: dict[Place, list[exec.Kernel]] = {}
     for op in reversed(kernels(program)):
-        output = None if op.output is None else buffer_of(op.output)
-        uses = readers.get(output, []) if output is not None else []
+        outputs = [b for v in op.outputs if (b := buffer_of(v)) is not None]
+        uses = [use for buffer in outputs for use in readers.get(buffer, ())]
         if isinstance(op, exec.Select) or (uses and all(use in found for use in uses)):
             found.add(op)
         for place in reads(op):
@@ -193,8 +193,7 @@ def _touched(op: exec.Kernel) -> set[Place]:
 def _written(op: exec.Kernel) -> set[Place]:
     if isinstance(op, exec.Append):
         return {op.slot.value.data}
-    buffer = None if op.output is None else buffer_of(op.output)
-    return set() if buffer is None else {buffer}
+    return {b for v in op.outputs if (b := buffer_of(v)) is not None}
 
 
 def _edge(graph: nx.DiGraph, before: exec.Kernel, after: exec.Kernel, waits: bool) -> None:

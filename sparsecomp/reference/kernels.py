@@ -400,6 +400,11 @@ def _scalar(op: aten.AtenOp, known: Mapping[SSAValue, torch.Tensor], scope: Scop
     return result.float()
 
 
+def launch(w: Worker, op: exec.Launch) -> None:
+    for kernel in op.kernels:
+        KERNELS[type(kernel)](w, kernel)
+
+
 KERNELS: dict[type[Operation], Callable[[Worker, Any], None]] = {
     exec.Embed: embed,
     exec.Ids: ids,
@@ -426,4 +431,5 @@ KERNELS: dict[type[Operation], Callable[[Worker, Any], None]] = {
     exec.Scatter: scatter,
     exec.ExpertLinear: expert_linear,
     exec.Map: map_elements,
+    exec.Launch: launch,
 }

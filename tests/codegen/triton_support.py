@@ -35,6 +35,7 @@ from sparsecomp.codegen.triton.select import Call, Scope, calls, parts
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import Mode, Space, WorkAttr, buffer_of, shape_of
 from sparsecomp.passes.plan_memory import aligned, place_weights
+from sparsecomp.passes.streams import each
 from sparsecomp.reference import exec as reference
 from sparsecomp.reference.kernels import KERNELS
 
@@ -236,9 +237,11 @@ def begin(
     reference_size = 0
     copies = {}
     for op in kernels(module):
-        _set_work(op)
-        if op.output is not None and (buffer := buffer_of(op.output)) is not None:
-            copies[buffer] = max(copies.get(buffer, 1), parts(op))
+        for kernel in each(op):
+            _set_work(kernel)
+        for kernel in each(op):
+            for buffer in map(buffer_of, kernel.outputs):
+                copies[buffer] = max(copies.get(buffer, 1), parts(kernel))
     for buffer in module.walk():
         if isinstance(buffer, exec.Buffer):
             shape = [TILE if n == DYNAMIC_INDEX else n for n in shape_of(buffer.result)]
@@ -321,7 +324,7 @@ def check(run: Run, *, given: Sequence[torch.Tensor] = (), tolerance: float = 2e
     `given` fills buffers that no kernel writes, in order. What lies in parts is seen in their sum.
     """
     ops = list(kernels(run.module))
-    written = {buffer_of(op.output) for op in ops if op.output is not None}
+    written = {buffer_of(value) for op in ops for kernel in each(op) for value in kernel.outputs}
     read = [b for b in run.module.walk() if isinstance(b, exec.Buffer) and b not in written]
     for buffer, data in zip(read, given, strict=True):
         give(run, buffer.result, data)
@@ -329,23 +332,27 @@ def check(run: Run, *, given: Sequence[torch.Tensor] = (), tolerance: float = 2e
     for op in ops:
         KERNELS[type(op)](run.worker, op)
         launched += run.launch(op)
-        if isinstance(op, exec.Append):
-            slot = op.slot.value.data
-            ring = run.worker.call.rings[slot]
-            for actual, like in zip(run.cache(slot), (ring.k, ring.v), strict=True):
-                torch.testing.assert_close(actual, like.float(), equal_nan=True)
-        elif op.output is not None and not is_partial(op.output):
-            expected = run.worker.tensor(op.output)
-            if isinstance(op, exec.Select):
-                expected = expected.view(torch.int32)
-                actual = run.floats(op.output).view(torch.int32)
-                n = 1 + int(expected[0, 0])
-                assert actual[0, :n].tolist() == expected[0, :n].tolist()
-                continue
-            torch.testing.assert_close(
-                run.floats(op.output), expected, rtol=tolerance, atol=tolerance
-            )
+        for value in op.outputs:
+            if not is_partial(value):
+                check_value(run, value, tolerance)
+        for kernel in each(op):
+            if isinstance(kernel, exec.Append):
+                slot = kernel.slot.value.data
+                ring = run.worker.call.rings[slot]
+                for actual, like in zip(run.cache(slot), (ring.k, ring.v), strict=True):
+                    torch.testing.assert_close(actual, like.float(), equal_nan=True)
     return launched
+
+
+def check_value(run: Run, value: SSAValue, tolerance: float) -> None:
+    """That a buffer holds the same in both worlds: floats, or a list."""
+    expected, actual = run.worker.tensor(value), run.floats(value)
+    if any(isinstance(use.operation, exec.Select) and use.index for use in value.uses):
+        expected, actual = expected.view(torch.int32), actual.view(torch.int32)
+        n = 1 + int(expected[0, 0])
+        assert actual[0, :n].tolist() == expected[0, :n].tolist()
+    else:
+        torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 ARCHS = (80, 90, 100)

@@ -59,12 +59,17 @@ def barriers(program: exec.Program) -> list[exec.Barrier]:
 
 def named(program: exec.Program, name: str) -> exec.Kernel:
     """The kernel that writes the buffer of this name."""
-    return next(k for k in kernels(program) if k.output is not None and k.output.name_hint == name)
+    return next(k for k in kernels(program) if written(k) == name)
+
+
+def written(op: exec.Kernel) -> str | None:
+    """The name of the buffer that a kernel writes."""
+    return next((value.name_hint for value in op.outputs), None)
 
 
 def test_what_only_lists_depend_on_is_a_prediction() -> None:
     program = scheduled()
-    names = {op.output.name_hint for op in predictions(program) if op.output is not None}
+    names = {written(op) for op in predictions(program)}
     assert names == {"early", "scores", "list", "late", "rates", "chosen"}
 
 
@@ -72,7 +77,7 @@ def test_waits_are_the_most_on_a_way_through() -> None:
     program = scheduled()
     graph = task_graph(program)
     at, latest = sections(graph), latest_sections(graph)
-    found = {op.output.name_hint: (at[op], latest[op]) for op in at if op.output is not None}
+    found = {written(op): (at[op], latest[op]) for op in at}
     assert found == {
         "x": (0, 0),
         "early": (0, 1),
@@ -94,7 +99,7 @@ def test_edges_that_others_imply_are_left_out() -> None:
     graph = task_graph(scheduled())
     assert set(graph.edges) == set(nx.transitive_reduction(graph).edges)
     waits = [
-        (before.output.name_hint, after.output.name_hint)
+        (written(before), written(after))
         for before, after, waits in graph.edges(data="waits")
         if waits
     ]
@@ -222,7 +227,7 @@ def test_moving_predictions_is_predicted_to_pay() -> None:
 def test_the_critical_path_does_not_lead_through_early_predictions() -> None:
     program = scheduled(Overlap())
     path, length = critical_path(task_graph(program), MACHINE, 2)
-    names = [op.output.name_hint for op in path if op.output is not None]
+    names = [written(op) for op in path]
     assert names == ["x", "a", "b", "c", "first", "d", "late", "rates", "chosen", "second"]
     assert length < predicted(program, MACHINE)
 

@@ -100,7 +100,7 @@ def parts(op: exec.Kernel) -> int:
 def added(value: SSAValue) -> int:
     """How many copies of a value are to be added up, or combined."""
     makers = (use.operation for use in value.uses)
-    (maker,) = (op for op in makers if isinstance(op, exec.Kernel) and op.output is value)
+    (maker,) = (op for op in makers if isinstance(op, exec.Kernel) and value in op.outputs)
     if isinstance(maker, exec.SparseMlp):
         return shares(maker)
     return 1 if is_tile(value) else parts(maker)

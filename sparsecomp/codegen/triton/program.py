@@ -194,7 +194,7 @@ class _Lowering:
                 assert buffer is not None
                 skipped = start(value) * FLOAT + offset
                 size = _size(buffer, self.scope.tile) - skipped
-                writes = op.output is not None and buffer is buffer_of(op.output)
+                writes = buffer in map(buffer_of, op.outputs)
                 if buffer.space == SpaceAttr(Space.OUTPUT):
                     return Argument(Region.LOGITS, skipped, size, writes)
                 return Argument(Region.ARENA, _offset(buffer) + skipped, size, writes)

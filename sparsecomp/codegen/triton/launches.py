@@ -1,0 +1,35 @@
+"""How the kernels of an exec.launch become one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sparsecomp.dialects import exec
+from sparsecomp.errors import SparsecompError
+
+from .call import Call, Scope
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The kernels of a launch by what they are to it."""
+
+    norm: exec.Norm | None
+    """What all the others read is the norm of something."""
+    bodies: tuple[exec.Kernel, ...]
+    """Side by side: none reads what another writes."""
+    selections: tuple[exec.Select, ...]
+    """From the scores that the body leaves."""
+
+    @staticmethod
+    def of(op: exec.Launch) -> Parts:
+        norms = [k for k in op.kernels if isinstance(k, exec.Norm)]
+        selections = tuple(k for k in op.kernels if isinstance(k, exec.Select))
+        bodies = tuple(k for k in op.kernels if not isinstance(k, exec.Norm | exec.Select))
+        return Parts(norms[0] if norms else None, bodies, selections)
+
+
+def launch(scope: Scope, op: exec.Launch) -> list[Call]:
+    """Raises SparsecompError for kernels that cannot be one."""
+    names = ", ".join(kernel.name for kernel in op.kernels)
+    raise SparsecompError(f"a launch of {names}: there is no CUDA kernel that does them at once")
