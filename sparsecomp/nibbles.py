@@ -64,3 +64,8 @@ def low_bytes(weights: int) -> int:
 def row_bytes(weights: int, bits: int) -> int:
     """Bytes of a row in 8 or 4 bits."""
     return high_bytes(weights) + (low_bytes(weights) if bits == 8 else 0)
+
+
+def pays(weights: int, bits: int) -> bool:
+    """Whether a row takes less than in 16 bits, and can be kept so."""
+    return row_bytes(weights, bits) < weights * 2 and weights <= MAX_WIDTH

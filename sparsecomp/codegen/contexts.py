@@ -203,6 +203,17 @@ def sparse_linear(scope: Scope, op: exec.SparseLinear) -> dict[str, Any]:
     } | matrix(storage)
 
 
+def activate(scope: Scope, op: exec.Activate) -> dict[str, Any]:
+    return {
+        "rows": scope.rows(op.x),
+        "width": math.prod(shape_of(op.x)[1:]),
+        "act": str(op.act.data),
+        "x": scope.pointers[op.x],
+        "up": None if op.up is None else scope.pointers[op.up],
+        "out": scope.pointers[op.out],
+    }
+
+
 def mlp(scope: Scope, op: exec.Mlp) -> dict[str, Any]:
     storage = exec.find_storage(op, op.weights)
     return {
@@ -502,6 +513,7 @@ CONTEXTS: dict[type[Operation], Callable[[Scope, Any], dict[str, Any]]] = {
     exec.Quantize: quantize,
     exec.Linear: linear,
     exec.SparseLinear: sparse_linear,
+    exec.Activate: activate,
     exec.Mlp: mlp,
     exec.Select: select,
     exec.Neurons: neurons,

@@ -1,13 +1,15 @@
 """choose-layouts: how each weight will lie in memory, decided by what reads it.
 
 A matrix read by a linear lies row by row; column by column when some linear reads selected
-columns of it. The matrices of an MLP lie neuron by neuron, so that a
-neuron that is skipped is bytes never read. All else (norms, biases, tables) is f32 in order.
+columns of it. The matrices of an MLP lie neuron by neuron, so that a neuron that is skipped is
+bytes never read; those that are quantised, and of which no neuron is ever skipped, row by row,
+for integer instructions multiply rows faster than columns are widened and added up. All else
+(norms, biases, tables) is f32 in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from xdsl.builder import Builder
 from xdsl.dialects.builtin import (
@@ -26,7 +28,7 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Operation
 from xdsl.rewriter import InsertPoint
 
-from sparsecomp import sketches
+from sparsecomp import nibbles, sketches
 from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.options import Dtype
 
@@ -49,6 +51,11 @@ def mlp_need(op: spz.Mlp | spz.GatedMlp | spz.SparseMlp) -> Need:
     return exec.Layout.NEURON_MAJOR, symbols(op, "gate", "up", "down")
 
 
+def row_needs(op: spz.Mlp | spz.GatedMlp) -> list[Need]:
+    """Gate, up and down as three linears have them."""
+    return [(exec.Layout.ROWS, (name,)) for name in symbols(op, "gate", "up", "down")]
+
+
 def table_need(op: spz.Embed) -> Need:
     """Rows looked up by token are stored as the matrix they often share with the head is."""
     by_token = op.ids.index == 0 if hasattr(op.ids, "index") else False
@@ -69,8 +76,10 @@ def matrix_need(op: Operation, by_columns: Container[str]) -> Need:
     return exec.Layout.COLUMNS if columns else exec.Layout.ROWS, (weight,)
 
 
-def needs(op: Operation, by_columns: Container[str]) -> Iterator[Need]:
-    """The storages of what an op reads."""
+def needs(
+    op: Operation, by_columns: Container[str], by_rows: Container[str] = ()
+) -> Iterator[Need]:
+    """The storages of what an op reads. `by_rows` are MLPs, by their matrix down."""
     floats: tuple[str, ...] = ()
     match op:
         case spz.Embed():
@@ -80,6 +89,9 @@ def needs(op: Operation, by_columns: Container[str]) -> Iterator[Need]:
         ):
             yield matrix_need(op, by_columns)
             floats = symbols(op, "bias")
+        case spz.Mlp() | spz.GatedMlp() if op.down.string_value() in by_rows:
+            yield from row_needs(op)
+            floats = symbols(op, "gate_bias", "up_bias", "down_bias")
         case spz.Mlp() | spz.GatedMlp() | spz.SparseMlp():
             yield mlp_need(op)
             floats = symbols(op, "gate_bias", "up_bias", "down_bias")
@@ -176,6 +188,23 @@ def read_by_columns(module: ModuleOp) -> set[str]:
     }
 
 
+def read_by_rows(module: ModuleOp, declared: Mapping[str, aten.Weight | aten.Derived]) -> set[str]:
+    """The MLPs, by their matrix down, that are quantised and of which all neurons are read."""
+    ops = [op for func in functions(module) for op in func.body.block.ops]
+    found, sparse = set(), set()
+    for op in ops:
+        if isinstance(op, spz.SparseMlp | spz.Mlp | spz.GatedMlp):
+            name = op.down.string_value()
+            stored = declared[name].attributes.get("stored")
+            if isinstance(op, spz.SparseMlp) or op.selection is not None:
+                sparse.add(name)
+            elif isinstance(stored, IntegerType):
+                neurons = declared[name].type.get_shape()[1]
+                if nibbles.pays(neurons, stored.width.data):
+                    found.add(name)
+    return found - sparse
+
+
 class ChooseLayouts(Pass):
     name = "choose-layouts"
     help = "decide how each weight lies in memory, by what reads it"
@@ -185,13 +214,13 @@ class ChooseLayouts(Pass):
         storages = Storages(module)
         declared = declarations(module)
         types = {name: op.type for name, op in declared.items()}
-        by_columns = read_by_columns(module)
+        by_columns, by_rows = read_by_columns(module), read_by_rows(module, declared)
         taken: set[str] = set()
         first = next(functions(module))
         builder = Builder(InsertPoint.before(first))
         for func in functions(module):
             for op in func.body.block.ops:
-                for need in needs(op, by_columns):
+                for need in needs(op, by_columns, by_rows):
                     if need in storages:
                         continue
                     name = _name(need, op, ctx)

@@ -31,6 +31,9 @@ LISTED_FINE = 1450.0
 """The same of a neuron that is computed again, whose bytes lie in three places."""
 LISTED_COARSE = 430.0
 """The same of a neuron of which only the high plane of its column of down is read."""
+ADDED = 2.4
+"""The same for a byte of a quantised column, widened to floats and added up: an MLP of which every
+neuron is read multiplies rows instead, see choose-layouts."""
 SCANNED = 4.0
 """Bytes read in order while a selection looks at one unit."""
 
@@ -132,7 +135,7 @@ class BlockCost:
         return (
             self.predictor_bytes(choice)
             + self._in_order(choice)
-            + self._listed(choice)
+            + self._listed(choice, ADDED if self.dtype in BITS else 1.0)
             + self.units * listed
             + self.units * SCANNED * lists
             + barriers * BARRIER
@@ -147,15 +150,18 @@ class BlockCost:
         rows = 1 if choice.of is Exact.GATE else self.unit.rows
         return float(self.units * rows * self.unit.row)
 
-    def _listed(self, choice: Choice) -> float:
+    def _listed(self, choice: Choice, added: float = 1.0) -> float:
+        """Bytes of chosen units, where one of a column counts as `added` of them."""
         unit = self.unit
+        column = unit.column * added
         if isinstance(choice, Nested):
-            fine = unit.rows * unit.low_row + unit.column
-            coarse = unit.column - unit.low_column
+            fine = unit.rows * unit.low_row + column
+            coarse = (unit.column - unit.low_column) * added
             return self.units * (choice.density * fine + choice.coarse * coarse)
         if isinstance(choice, Sketch):
             return self.units * choice.density * unit.row
         if not isinstance(choice, Cutoff):
-            return self.units * (choice.density * unit.row + choice.active * unit.rest)
-        rest = unit.rest if choice.of is Exact.GATE else unit.column
-        return self.units * choice.density * rest
+            further = unit.rest - unit.column + column
+            return self.units * (choice.density * unit.row + choice.active * further)
+        rest = unit.rest - unit.column if choice.of is Exact.GATE else 0
+        return self.units * choice.density * (rest + column)

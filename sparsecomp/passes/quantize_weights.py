@@ -23,8 +23,6 @@ from .choose_layouts import Need, declarations, needs, read_by_columns, symbols
 
 BITS = {Dtype.INT8: 8, Dtype.INT4: 4}
 CORRECTION_BITS = 4
-WIDE_ITEM = 2
-"""Bytes of an element that is not quantised: bf16."""
 
 
 class QuantizeWeights(Pass):
@@ -98,9 +96,4 @@ def stored_bits(
     if dtype not in BITS or any(covers(wide, name) for wide in wider for name in names):
         return 0
     bits = BITS[dtype]
-    return bits if all(_pays(width, bits) for width in widths) else 0
-
-
-def _pays(width: int, bits: int) -> bool:
-    smaller = nibbles.row_bytes(width, bits) < width * WIDE_ITEM
-    return smaller and width <= nibbles.MAX_WIDTH
+    return bits if all(nibbles.pays(width, bits) for width in widths) else 0

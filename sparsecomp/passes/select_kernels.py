@@ -39,7 +39,15 @@ from sparsecomp.options import Device
 from .base import Form, Pass, PassContext, PassError, function, functions, module_path
 from .build import shape_of, tensor_type
 from .canonicalize import CASTS
-from .choose_layouts import Need, Storages, matrix_need, mlp_need, symbols, table_need
+from .choose_layouts import (
+    Need,
+    Storages,
+    matrix_need,
+    mlp_need,
+    row_needs,
+    symbols,
+    table_need,
+)
 
 ROWS_PER_WORKER = 64
 """Rows of a prompt that a worker takes at once: a panel of weights is widened once for them."""
@@ -353,6 +361,9 @@ class Lowering:
     def _mlp(self, op: spz.Mlp | spz.GatedMlp) -> None:
         if len(shape_of(op.x)) != 2:
             raise PassError(op, "works on more than one row per token, which has no native kernel")
+        if mlp_need(op) not in self.storages:
+            self._mlp_by_rows(op)
+            return
         weights = self._storage(mlp_need(op))
         x = self._factor(self._dense(op.x), weights)
         parts = self._buffer(shape_of(op.result))
@@ -369,6 +380,29 @@ class Lowering:
         )
         out = self._result(op.result)
         self._kernel(exec.Sum, [parts.value, out.value], {"bias": self._floats(op, "down_bias")})
+
+    def _mlp_by_rows(self, op: spz.Mlp | spz.GatedMlp) -> None:
+        """As the linears it is made of."""
+        *inputs, down = (self._storage(need) for need in row_needs(op))
+        x, part = self._dense(op.x), exec.PartAttr(exec.Part.MLP)
+        biases = ("gate_bias", "up_bias") if isinstance(op, spz.GatedMlp) else ("up_bias",)
+        shape = (shape_of(op.x)[0], exec.find_storage(self.func, down).dims[1])
+        values = []
+        for weight, bias in zip(inputs, biases, strict=True):
+            value = self._buffer(shape)
+            self._kernel(
+                exec.Linear,
+                [self._factor(x, weight), value.value],
+                {"weight": weight, "bias": self._floats(op, bias), "part": part},
+            )
+            values.append(value.value)
+        hidden = self._buffer(shape)
+        self._kernel(exec.Activate, [*values, hidden.value], {"act": op.act})
+        self._kernel(
+            exec.Linear,
+            [self._factor(hidden.value, down), self._result(op.result).value],
+            {"weight": down, "bias": self._floats(op, "down_bias"), "part": part},
+        )
 
     # Sparsity is for the decode step: a list is made for one row.
 

@@ -123,6 +123,11 @@ def _values(
     return gates * _project(w, op, matrices[1], "up_bias", units)
 
 
+def activate(w: Worker, op: exec.Activate) -> None:
+    y = ACTS[op.act.data](w.tensor(op.x))
+    w.tensor(op.out).copy_(y if op.up is None else y * w.tensor(op.up))
+
+
 def mlp(w: Worker, op: exec.Mlp) -> None:
     *matrices, down = w.weights(op, "weights")
     units = w.units(op, len(matrices[0]))
@@ -412,6 +417,7 @@ KERNELS: dict[type[Operation], Callable[[Worker, Any], None]] = {
     exec.Quantize: quantize,
     exec.Linear: linear,
     exec.SparseLinear: sparse_linear,
+    exec.Activate: activate,
     exec.Mlp: mlp,
     exec.Select: select,
     exec.Neurons: neurons,

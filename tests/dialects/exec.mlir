@@ -21,6 +21,12 @@ exec.program @decode attributes {tile = 1 : i64, workers = 2 : i64, shared = 409
   %3 = exec.buffer {space = #exec<space parts>, offset = 64 : i64} : memref<1x2x6xf32>
   exec.attend %2 from 0 : i64 into %3 {scale = 5.000000e-01 : f64, window = 8 : i64, chunk = 16 : i64, softcap = 3.000000e+01 : f64, slopes = @scale.floats, sinks = @scale.floats, work = #exec.work<context>} : memref<1x2x4xf32>, memref<1x2x6xf32>
   exec.combine %3 into %2 {sinks = @scale.floats, work = #exec.work<each>} : memref<1x2x6xf32>, memref<1x2x4xf32>
+  exec.activate %0 times %0 : memref<1x8xf32> into %0 {act = #spz<act silu>, work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
+  exec.launch attributes {work = #exec.work<stream, [0]>} {
+    %inner = exec.buffer : memref<1x8xf32>
+    exec.norm %0 into %inner {kind = #exec<norm_kind rms>, eps = 1.000000e-05 : f64} : memref<1x8xf32>, memref<1x8xf32>
+    exec.activate %inner into %0 {act = #spz<act relu>} : memref<1x8xf32>, memref<1x8xf32>
+  }
   exec.mlp %0, @mlp.neurons into %0 {gate_bias = @scale.floats, up_bias = @scale.floats, gated, act = #spz<act silu>, work = #exec.work<split, [0, 8, 16]>} : memref<1x8xf32>, memref<1x8xf32>
   exec.select %0 into %0 {threshold = 0.000000e+00 : f64, magnitude, scales = @scale.floats, or_all, density = 5.000000e-01 : f64, part = #exec<part mlp>, work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
   exec.neurons %0, @mlp.neurons into %0 {gate_bias = @scale.floats, gated, gate_only, act = #spz<act silu>, work = #exec.work<split, [0, 8, 16]>} : memref<1x8xf32>, memref<1x8xf32>

@@ -32,7 +32,8 @@ EXPORT round_trip_67(bf16* y, const float* x) {
 }
 
 #define ACTIVATION(A) \
-    EXPORT act_##A(float* y, const float* x) { activate_row<Act::A, 67>(y, x); }
+    EXPORT act_##A(float* y, const float* x) { activate_row<Act::A, 67>(y, x); } \
+    EXPORT gate_##A(float* y, const float* x, const float* up) { gate_row<Act::A, 67>(y, x, up); }
 ACTIVATION(relu)
 ACTIVATION(relu2)
 ACTIVATION(silu)

@@ -280,6 +280,9 @@ def test_activations(lib: ctypes.CDLL, name: str) -> None:
     call(getattr(lib, f"act_{name}"), y.data, x)
     want = ACTS[name](wide(x))
     assert_close(y.array, want, 1e-6 * (np.abs(x) + np.abs(want)))
+    up, gated = f32(RNG.standard_normal(67)), Output(67)
+    call(getattr(lib, f"gate_{name}"), gated.data, x, up)
+    assert gated.array.tolist() == (y.data * up).tolist()
 
 
 def test_bf16_stores_round_to_nearest_even(lib: ctypes.CDLL) -> None:

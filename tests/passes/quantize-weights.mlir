@@ -3,7 +3,7 @@
 // RUN: sparsecomp-opt %s -p quantize-weights,choose-layouts --dtype int8 --recipe %S/quantize-weights.yaml | filecheck %s --check-prefix WIDER
 // RUN: sparsecomp-opt %s -p quantize-weights,choose-layouts --dtype bf16 | filecheck %s --check-prefix BF16
 
-// Matrices are quantised, those of an MLP alike; norms are not, and rows so short that their
+// Matrices are quantised, those of an MLP alike, which then lie as those of linears; norms are not, and rows so short that their
 // padding would cost more than is saved.
 aten.weight @table : tensor<16x64xf32>
 aten.weight @norm.weight : tensor<64xf32>
@@ -40,11 +40,12 @@ func.func @decode(%ids: tensor<1xi64>, %positions: tensor<1xi64>, %cache: !spz.k
 // CHECK-NEXT: exec.storage @norm.weight.floats {layout = #exec<layout floats>, element = f32
 // CHECK-NEXT: exec.storage @wide.weight.rows {layout = #exec<layout rows>, element = i8
 // CHECK-NEXT: exec.storage @short.weight.rows {layout = #exec<layout rows>, element = bf16
-// CHECK-NEXT: exec.storage @mlp.neurons {layout = #exec<layout neuron_major>, element = i8
+// CHECK-NEXT: exec.storage @mlp.up.weight.rows {layout = #exec<layout rows>, element = i8
+// CHECK-NEXT: exec.storage @mlp.down.weight.rows {layout = #exec<layout rows>, element = i8
 
 // INT4:       exec.storage @table.rows {layout = #exec<layout rows>, element = i4
 // INT4:       exec.storage @short.weight.rows {layout = #exec<layout rows>, element = i4
-// INT4-NEXT:  exec.storage @mlp.neurons {layout = #exec<layout neuron_major>, element = i4
+// INT4-NEXT:  exec.storage @mlp.up.weight.rows {layout = #exec<layout rows>, element = i4
 
 // WIDER:      exec.storage @table.rows {layout = #exec<layout rows>, element = i8
 // WIDER-NEXT: exec.storage @head.weight.rows {layout = #exec<layout rows>, element = bf16

@@ -32,4 +32,11 @@ inline void activate_row(float* y, const float* x) {
     each_vector<N>([&](int i, auto n) { store(y + i, activate<A>(load(x + i, n)), n); });
 }
 
+// y[0..N) = act(x) * up.
+template <Act A, int N>
+inline void gate_row(float* y, const float* x, const float* up) {
+    each_vector<N>(
+        [&](int i, auto n) { store(y + i, activate<A>(load(x + i, n)) * load(up + i, n), n); });
+}
+
 }  // namespace sc

@@ -37,6 +37,8 @@ from .policy import PROGRAMS, TILE, blocks, next_power, row_block, warps
 
 TILE_ROWS, TILE_OUTPUTS, TILE_INPUTS = 64, 64, 32
 """Of a program that multiplies many rows."""
+ROW_BLOCK = 512
+"""Elements of a program that does little else than read and write them."""
 LEAST_DOT = 16
 """The least size that tensor cores take."""
 
@@ -154,6 +156,23 @@ def _tiled(
     }
     grid = (blocks(rows, block_m), blocks(outputs, TILE_OUTPUTS))
     return call(name, arguments, grid, sizes | tile, wide, stages=3)
+
+
+def activate(scope: Scope, op: exec.Activate) -> list[Call]:
+    size = width(op.x)
+    block = min(ROW_BLOCK, next_power(size))
+    constants: dict[str, Constant] = {
+        "WIDTH": size,
+        "X_STRIDE": row_stride(op.x),
+        "UP_STRIDE": 0 if op.up is None else row_stride(op.up),
+        "OUT_STRIDE": row_stride(op.out),
+        "UP": op.up is not None,
+        "ACT": str(op.act.data),
+        "BLOCK": block,
+    }
+    arguments = [STATE, floats(op.x), optional(op.up), floats(op.out)]
+    grid = (scope.rows(op.x), blocks(size, block))
+    return [call("activate_rows", arguments, grid, constants, warps(block))]
 
 
 def mlp(scope: Scope, op: exec.Mlp) -> list[Call]:
@@ -410,6 +429,7 @@ CALLS: dict[type[Operation], Callable[[Scope, Any], list[Call]]] = {
     exec.Ids: ids,
     exec.Norm: norm,
     exec.Linear: linear,
+    exec.Activate: activate,
     exec.Mlp: mlp,
     exec.Sum: sum_parts,
     exec.Rope: rope,

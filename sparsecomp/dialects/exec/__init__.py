@@ -12,6 +12,7 @@ from xdsl.ir import Dialect
 
 from .attention import PART_ALIGN, Append, Attend, Combine, Rope
 from .dense import (
+    Activate,
     AllReduce,
     Embed,
     Ids,
@@ -48,6 +49,7 @@ from .storage import LINE, KVSlot, Layout, LayoutAttr, Storage, cache_item, find
 __all__ = [
     "LINE",
     "PART_ALIGN",
+    "Activate",
     "AllReduce",
     "Append",
     "Attend",
@@ -123,6 +125,7 @@ Exec = Dialect(
         Norm,
         Quantize,
         Linear,
+        Activate,
         Mlp,
         Select,
         Neurons,

@@ -119,6 +119,21 @@ class Linear(Kernel):
 
 
 @irdl_op_definition
+class Activate(Kernel):
+    """out = act(x), or act(x) * up, elementwise."""
+
+    name = "exec.activate"
+    x = operand_def(MemRefType)
+    up = opt_operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    act = prop_def(ActAttr)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = (
+        "$x (`times` $up^ `:` type($up))? `into` $out attr-dict `:` type($x) `,` type($out)"
+    )
+
+
+@irdl_op_definition
 class Mlp(Kernel):
     """out = sum over neurons of act(gate.x) (up.x) down, without the bias of down.
 
