@@ -18,7 +18,7 @@ from sparsecomp.options import Dtype
 from sparsecomp.reference.exec import Session
 from sparsecomp.runtime.artifact import Part
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import Choice, Nested
+from sparsecomp.sparsity import Choice, Cutoff, Exact, Nested
 
 POSITIONS, PROMPT, LENGTH = 64, 9, 16
 IDS = random_ids(LENGTH)
@@ -37,6 +37,7 @@ fall to either side."""
 
 SORTED = Nested(threshold=0.5, floor=0.1, density=0.3, coarse=0.4)
 CORRECTED = Nested(threshold=0.5, floor=0.1, density=0.3, coarse=0.4, rank=48)
+ALL = Cutoff(of=Exact.NEURON, threshold=0.0, density=1.0)
 ALL_FINE = Nested(threshold=0.0, floor=0.0, density=1.0, coarse=0.0)
 ALL_COARSE = Nested(threshold=1e30, floor=0.0, density=0.0, coarse=1.0)
 
@@ -90,12 +91,12 @@ def check_bytes(loaded: rt.Model, stats: rt.Stats, parts: int) -> None:
     assert fixed == pytest.approx(2 * high + factors, rel=0.2)  # biases, norms of down
 
 
-def test_all_fine_is_dense_and_all_coarse_is_not(tmp_path: Path) -> None:
+def test_all_fine_is_whole_and_all_coarse_is_not(tmp_path: Path) -> None:
     family, overrides, _ = MODELS["gated"]
     path = make_model_dir(family, tmp_path / "model", **overrides)
-    dense = reference(path, None, 2)
-    assert error(reference(path, imposed("gated", ALL_FINE, ALL_FINE), 2), dense) < 1e-3
-    assert error(reference(path, imposed("gated", ALL_COARSE, ALL_COARSE), 2), dense) > 1e-2
+    whole = reference(path, imposed("gated", ALL, ALL), 2)
+    assert error(reference(path, imposed("gated", ALL_FINE, ALL_FINE), 2), whole) < 1e-3
+    assert error(reference(path, imposed("gated", ALL_COARSE, ALL_COARSE), 2), whole) > 1e-2
 
 
 def test_weights_without_high_planes_are_refused(tmp_path: Path) -> None:
