@@ -70,7 +70,10 @@ def bytes_per_token(module: ModuleOp, reading: Reading = Reading.EXPECTED) -> di
         seen.update(tables)
         total[part] += sum(s.row_bytes(math.prod(s.dims[1:])) for s in tables)
         once = [storage for storage in dict.fromkeys(weights_of(op)) if storage not in seen]
-        if reading is not Reading.DENSE or isinstance(op, exec.SparseLinear):
+        if isinstance(op, exec.Norm):  # a row is normed wherever it is read, out of cache
+            seen.update(once)
+            total[part] += sum(storage.bytes for storage in once)
+        elif reading is not Reading.DENSE or isinstance(op, exec.SparseLinear):
             total[part] += weight_bytes(op, reading)
         elif isinstance(op, exec.Neurons | exec.SparseMlp):  # two that would be one
             once = [s for s in once if s is not correction_of(op)]

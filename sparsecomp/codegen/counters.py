@@ -41,7 +41,7 @@ def counters(module: ModuleOp) -> Counters:
     for program in module.ops:
         if not isinstance(program, exec.Program) or program.sym_name.data != DECODE:
             continue
-        for op in program.body.block.ops:
+        for op in program.walk():
             if isinstance(op, exec.Select):
                 chosen[op], trace[op] = count, slots
                 slots += shape_of(op.out)[-1]

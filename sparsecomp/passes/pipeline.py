@@ -18,9 +18,12 @@ from .choose_layouts import ChooseLayouts
 from .derive_decode import DeriveDecode
 from .fold_positions import FoldPositions
 from .fold_weights import FoldWeights
+from .fuse_linears import FuseLinears
 from .fuse_maps import FuseMaps
+from .fuse_norms import FuseNorms
 from .fuse_residual import FuseResidual
 from .fuse_rope import FuseRope
+from .fuse_scale import FuseScale
 from .fuse_sparse_attention import FuseSparseAttention
 from .fuse_sparse_mlp import FuseSparseMlp
 from .insert_predictors import InsertPredictors
@@ -100,6 +103,9 @@ PIPELINE = RAISING + LOWERING
 CUDA_LOWERING: tuple[Step, ...] = (
     *LOWERING[: 1 + [step.run.name for step in LOWERING].index(FuseMaps.name)],
     Step("exec", FuseRope()),
+    Step("exec", FuseScale()),
+    Step("exec", FuseLinears()),
+    Step("exec", FuseNorms()),
     Step("exec", ScheduleStreams()),
     LOWERING[-1],
 )

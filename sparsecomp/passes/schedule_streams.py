@@ -71,7 +71,7 @@ def beside(graph: nx.DiGraph[exec.Kernel], predicted: set[exec.Kernel]) -> set[e
         needed = [place[k] for op in one for k in graph.pred[op] if k not in one]
         needing = [place[k] for op in one for k in graph.succ[op] if k not in one]
         between = kernels[max(needed, default=len(kernels)) : min(needing, default=0)]
-        if any(isinstance(op, WORK) for op in between[1:] if op not in predicted):
+        if any(isinstance(k, WORK) for op in between[1:] if op not in predicted for k in each(op)):
             hidden |= one
     return hidden
 

@@ -77,14 +77,13 @@ def latest_sections(graph: nx.DiGraph) -> dict[exec.Kernel, int]:
 def predictions(program: exec.Program) -> set[exec.Kernel]:
     """The kernels on which only lists of chosen units depend, the selections among them."""
     found: set[exec.Kernel] = set()
-    readers: dict[Place, list[exec.Kernel]] = {}
+    readers: dict[exec.Buffer | None, list[exec.Kernel]] = {}
     for op in reversed(kernels(program)):
-        outputs = [b for v in op.outputs if (b := buffer_of(v)) is not None]
-        uses = [use for buffer in outputs for use in readers.get(buffer, ())]
+        uses = [use for value in op.outputs for use in readers.get(buffer_of(value), ())]
         if isinstance(op, exec.Select) or (uses and all(use in found for use in uses)):
             found.add(op)
-        for place in reads(op):
-            readers.setdefault(place, []).append(op)
+        for value in op.inputs:
+            readers.setdefault(buffer_of(value), []).append(op)
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sparsecomp.codegen.account import (
@@ -13,7 +15,8 @@ from sparsecomp.codegen.account import (
 )
 from sparsecomp.codegen.counters import counters
 from sparsecomp.dialects.reads import Reading
-from sparsecomp.opt import parse
+from sparsecomp.opt import optimise, parse
+from sparsecomp.options import Device
 from sparsecomp.runtime.artifact import Block, BlockKind, Part
 
 MODULE = """
@@ -62,6 +65,13 @@ def test_bytes_per_token() -> None:
         Part.HEAD: 32 * 8 * 2,
         Part.OTHER: 8 * 4 + 8 * 4,  # norm, constant
     }
+
+
+def test_what_is_normed_in_several_launches_counts_once() -> None:
+    golden = Path(__file__).parents[1] / "passes" / "fuse-norms.mlir"
+    fused = optimise(golden.read_text(), ["fuse-norms"], device=Device.CUDA)
+    assert fused.count("exec.norm %x into") == 2 + 1  # and one in @prefill
+    assert bytes_per_token(parse(fused)) == bytes_per_token(parse(golden.read_text()))
 
 
 SPARSE = """

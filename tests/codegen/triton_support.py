@@ -72,6 +72,15 @@ class Program:
         )
         self.module = ModuleOp([self.program])
 
+    @staticmethod
+    def of(module: ModuleOp) -> Program:
+        """One that is there already, to be added to."""
+        self = Program()
+        self.module = module
+        self.program = next(op for op in module.ops if isinstance(op, exec.Program))
+        self.block = self.program.body.block
+        return self
+
     def weights(self, layout: exec.Layout, *shape: int, matrices: int = 1) -> str:
         """A new storage; floats are f32. Returns its name."""
         number = len(self.module.body.block.ops)

@@ -132,3 +132,32 @@ def test_lookahead_on_two_streams(side_first: bool, predicted: Masked, tmp_path:
     expected = predicted.logits(ids, 4).numpy()
     actual = [opened.prefill(ids[:4]), opened.decode(ids[4], 4)]
     assert error(np.stack(actual), expected) <= MAX_ERROR
+
+
+@pytest.mark.parametrize(
+    ("lookahead", "launched"),
+    [
+        (0, {("norm", "linear"), ("norm", "linear", "linear"), ("norm", "sparse_linear")}),
+        (1, {("norm", "linear"), ("norm", "sparse_linear", "linear", "linear")}),
+    ],
+)
+def test_queries_of_predicted_heads(
+    lookahead: int, launched: set[tuple[str, ...]], tmp_path: Path
+) -> None:
+    """Heads predicted from the same row are predicted beside its keys and values; where they are
+    known before, queries, keys and values are one launch."""
+    path = make_model_dir("opt", tmp_path / "opt")
+    heads = LowRank(rank=6, threshold=0.0, density=0.5, active=0.5, lookahead=lookahead)
+    sparse = impose({"model.decoder.layers.1.self_attn": heads}, HIDDEN, 4, bias=(0, 1, -1, 0.5))
+    masked = Masked(path, sparse, POSITIONS)
+    module = masked.for_gpu()
+    launches = [op for op in module.walk() if isinstance(op, exec.Launch)]
+    normed = [op.kernels for op in launches if isinstance(op.kernels[0], exec.Norm)]
+    names = {tuple(k.name.removeprefix("exec.") for k in kernels) for kernels in normed}
+    assert names == launched | {("norm", "linear", "linear", "linear"), ("norm", "mlp")}
+    ids = random_ids(3)
+    opened = Opened(module, masked.weights, tmp_path, side_first=lookahead == 0)
+    check_order(opened.program.decode)
+    expected = masked.logits(ids, 2).numpy()
+    actual = [opened.prefill(ids[:2]), opened.decode(ids[2], 2)]
+    assert error(np.stack(actual), expected) <= MAX_ERROR

@@ -16,6 +16,7 @@ from sparsecomp.opt import optimise, parse
 from sparsecomp.passes.forms import programs
 from sparsecomp.passes.plan_memory import PlanMemory
 from sparsecomp.passes.races import race
+from sparsecomp.passes.streams import stream_of
 
 GOLDEN = Path(__file__).with_name("schedule-streams.mlir")
 PLANNED = optimise(GOLDEN.read_text(), ["schedule-streams", "plan-memory"])
@@ -102,3 +103,26 @@ def test_plan_memory_refuses_what_does_not_wait() -> None:
     first(program, exec.Wait, 1).detach()
     with pytest.raises(SparsecompError, match=r"exec\.sparse_mlp.*wait"):
         PlanMemory()(module, CONTEXT)
+
+
+def launches(name: str, *passes: str) -> exec.Program:
+    """@decode of another golden file, after passes that make launches."""
+    text = GOLDEN.with_name(f"{name}.mlir").read_text()
+    _, program = programs(parse(optimise(text, [*passes, "schedule-streams", "plan-memory"])))
+    assert race(program) is None
+    return program
+
+
+def test_a_launch_that_does_not_wait() -> None:
+    """Two predictions at once, before what they are of is there."""
+    program = launches("fuse-linears", "fuse-linears")
+    first(program, exec.Wait).detach()
+    found = race(program)
+    assert isinstance(found, exec.Launch) and stream_of(found) == 1
+
+
+def test_a_launch_that_writes_over_what_it_norms() -> None:
+    """Its other programs may still be at it."""
+    program = launches("fuse-norms", "fuse-norms")
+    move(program, "parts", "x")
+    assert race(program) is named(program, "parts")

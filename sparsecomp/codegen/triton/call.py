@@ -12,12 +12,10 @@ from xdsl.ir import Operation, SSAValue
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import row_strides, shape_of
 
-from .matrix import Rows
-
 FLOAT = 4
 ALIGN = 16
 """Bytes that one thread loads at once; where a pointer is a multiple of it, its type says so."""
-Constant = int | float | bool | str | Rows | None
+Constant = int | float | bool | str | tuple[object, ...] | None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from xdsl.ir import Operation
 
 from sparsecomp.dialects import exec, spz
-from sparsecomp.dialects.exec import Index, Layout, NormKind, shape_of
+from sparsecomp.dialects.exec import Index, Layout, shape_of
 
 from .call import (
     FLOAT,
@@ -30,6 +30,7 @@ from .call import (
     weights,
     width,
 )
+from .factors import norm_of, normed, row_and_norm
 from .maps import map_elements
 from .matrix import matrix, neurons_of
 from .parts import added, mlp_block, parts
@@ -71,14 +72,9 @@ def ids(scope: Scope, op: exec.Ids) -> list[Call]:
 def norm(scope: Scope, op: exec.Norm) -> list[Call]:
     *heads, size = shape_of(op.x)[1:]
     constants: dict[str, Constant] = {
-        "WIDTH": size,
+        "NORM": norm_of(op),
         "X_STRIDE": row_stride(op.x),
         "OUT_STRIDE": row_stride(op.out),
-        "EPS": op.eps.value.data,
-        "LAYER": op.kind.data is NormKind.LAYER,
-        "WEIGHT": op.weight is not None,
-        "BIAS": op.bias is not None,
-        "BLOCK": next_power(size),
     }
     arguments = [STATE, floats(op.x), weights(op, "weight"), weights(op, "bias"), floats(op.out)]
     grid = (scope.rows(op.x), math.prod(heads))
@@ -101,6 +97,8 @@ def _linear_row(op: exec.Linear) -> list[Call]:
         block_n = max(1, min(TILE // block_k, next_power(outputs // PROGRAMS)))
         sizes = {"OUTPUTS": outputs}
     constants: dict[str, Constant] = {
+        "FIRST": 0,
+        "NORM": normed(op.x),
         "ROWS": matrix(storage),
         **sizes,
         "BIAS": op.bias is not None,
@@ -109,7 +107,7 @@ def _linear_row(op: exec.Linear) -> list[Call]:
         "BLOCK_K": block_k,
     }
     given = [weights(op, "weight"), weights(op, "bias"), optional(op.residual)]
-    arguments = [floats(op.x), *given, floats(op.out)]
+    arguments = [*row_and_norm(op.x), *given, floats(op.out)]
     grid = (blocks(outputs, block_n), width(op.x) // inputs)
     return [call(name, arguments, grid, constants, warps(2 * block_n * block_k))]
 
@@ -185,6 +183,7 @@ def _mlp_row(op: exec.Mlp) -> list[Call]:
     block_k, block_d = row_block(next_power(inputs)), row_block(next_power(outputs))
     block_n, programs = mlp_block(storage), parts(op)
     constants: dict[str, Constant] = {
+        "NORM": normed(op.x),
         "NEURONS": neurons,
         **_rows(storage),
         "DOWN": neurons_of(storage)[-1],
@@ -194,7 +193,7 @@ def _mlp_row(op: exec.Mlp) -> list[Call]:
         "BLOCK_K": block_k,
         "BLOCK_D": block_d,
     }
-    arguments = [floats(op.x), *_mlp_weights(op), floats(op.out)]
+    arguments = [*row_and_norm(op.x), *_mlp_weights(op), floats(op.out)]
     wide = warps(block_n * max(block_k, block_d), most=8)
     return [call("mlp_neurons", arguments, (programs,), constants, wide)]
 

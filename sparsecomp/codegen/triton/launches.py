@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from sparsecomp.dialects import exec
 from sparsecomp.errors import SparsecompError
 
+from . import dense, sparse
+from .beside import side_by_side
 from .call import Call, Scope
 
 
@@ -31,5 +33,13 @@ class Parts:
 
 def launch(scope: Scope, op: exec.Launch) -> list[Call]:
     """Raises SparsecompError for kernels that cannot be one."""
-    names = ", ".join(kernel.name for kernel in op.kernels)
-    raise SparsecompError(f"a launch of {names}: there is no CUDA kernel that does them at once")
+    parts = Parts.of(op)
+    found = [(dense.CALLS | sparse.CALLS)[type(body)](scope, body) for body in parts.bodies]
+    if parts.selections or not found:
+        names = ", ".join(kernel.name for kernel in op.kernels)
+        raise SparsecompError(
+            f"a launch of {names}: there is no CUDA kernel that does them at once"
+        )
+    if len(found) == 1:
+        return found[0]
+    return [side_by_side([call for calls in found for call in calls])]

@@ -29,6 +29,7 @@ from .call import (
     weights,
     width,
 )
+from .factors import normed, row_and_norm
 from .matrix import Rows, matrix, neurons_of
 from .parts import shares, sum_tile, values_behind
 from .policy import PROGRAMS, TILE, blocks, next_power, row_block, warps
@@ -106,6 +107,7 @@ def neuron_values(
     if isinstance(op, exec.Neurons) and op.z is not None and op.correction is not None:
         z, factors = floats(op.z), matrix(exec.find_storage(op, op.correction))
     constants: dict[str, Constant] = {
+        "NORM": normed(op.x),
         "NEURONS": storage.dims[0],
         "LISTED": chosen.operand is not None,
         "GATE": gate,
@@ -121,7 +123,7 @@ def neuron_values(
         "BLOCK_Z": row_block(factors.width, 1024) if factors else 64,
     }
     given = [weights(op, name) for name in ("weights", "gate_bias", "up_bias")]
-    arguments = [floats(op.x), chosen, gates, *given, z, weights(op, "correction"), out]
+    arguments = [*row_and_norm(op.x), chosen, gates, *given, z, weights(op, "correction"), out]
     return call("neuron_values", arguments, (programs,), constants, warps(block_n * block_k))
 
 
@@ -178,12 +180,14 @@ def sparse_mlp(scope: Scope, op: exec.SparseMlp) -> list[Call]:
 def sparse_linear(scope: Scope, op: exec.SparseLinear) -> list[Call]:
     storage = exec.find_storage(op, op.weight)
     (outputs, inputs), count = storage.dims, op.blocks.value.data
-    rows, x, chosen, weight = matrix(storage), floats(op.x), listed(op.list), weights(op, "weight")
+    rows, chosen, weight = matrix(storage), listed(op.list), weights(op, "weight")
     if op.side.data is spz.Side.INPUTS:
-        return [_sum_listed(op, x, chosen, weight, rows, inputs // count)]
+        return [_sum_listed(op, floats(op.x), chosen, weight, rows, inputs // count)]
     size = outputs // count
     block_n, block_k = _row_tile(op.density.value.data * outputs, inputs)
     constants: dict[str, Constant] = {
+        "FIRST": 0,
+        "NORM": normed(op.x),
         "ROWS": rows,
         "SIZE": size,
         "ROOM": next_power(count),
@@ -191,8 +195,8 @@ def sparse_linear(scope: Scope, op: exec.SparseLinear) -> list[Call]:
         "BLOCK_N": block_n,
         "BLOCK_K": block_k,
     }
-    arguments = [x, chosen, weight, weights(op, "bias"), floats(op.out)]
-    grid = (blocks(size, block_n), count)
+    arguments = [*row_and_norm(op.x), chosen, weight, weights(op, "bias"), floats(op.out)]
+    grid = (blocks(size, block_n) * count,)
     return [call("linear_listed", arguments, grid, constants, warps(block_n * block_k))]
 
 
@@ -220,6 +224,7 @@ def sparse_head(scope: Scope, op: exec.SparseHead) -> list[Call]:
     block_n, block_k = _row_tile(expected, inputs)
     programs = min(4 * PROGRAMS, blocks(units, block_n))
     constants: dict[str, Constant] = {
+        "NORM": normed(op.x),
         "ROWS": matrix(storage),
         "UNITS": units,
         "OFFSET": op.offset.value.data,
@@ -230,7 +235,7 @@ def sparse_head(scope: Scope, op: exec.SparseHead) -> list[Call]:
         "BLOCK_K": block_k,
     }
     arguments = [
-        floats(op.x), listed(op.list), floats(op.scores), weights(op, "weight"),
+        *row_and_norm(op.x), listed(op.list), floats(op.scores), weights(op, "weight"),
         weights(op, "bias"), floats(op.out),
     ]  # fmt: skip
     return [call("head_listed", arguments, (programs,), constants, warps(block_n * block_k))]

@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from .factors import factors, load_factors
 from .rows import columns, dot_rows, load_rows
 from .step import rows_of
 
@@ -10,10 +11,14 @@ from .step import rows_of
 @triton.jit
 def linear_rows(
     x,
+    norm_weight,
+    norm_bias,
     weight,
     bias,
     residual,
     out,
+    FIRST: tl.constexpr,
+    NORM: tl.constexpr,
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     BIAS: tl.constexpr,
@@ -21,9 +26,12 @@ def linear_rows(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """out = weight @ x + bias + residual; grid: (blocks of outputs, rows x, which lie in order)."""
-    x += tl.program_id(1) * ROWS.width
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    """out = weight @ x + bias + residual; grid: (blocks of outputs, rows x, which lie in order).
+
+    The first of its programs is number FIRST of the launch.
+    """
+    x = factors(x + tl.program_id(1) * ROWS.width, norm_weight, norm_bias, NORM)
+    n = (tl.program_id(0) - FIRST) * BLOCK_N + tl.arange(0, BLOCK_N)
     there = n < OUTPUTS
     y = dot_rows(x, weight, n, there, BLOCK_K, ROWS)
     if BIAS:
@@ -37,10 +45,14 @@ def linear_rows(
 @triton.jit
 def linear_columns(
     x,
+    norm_weight,
+    norm_bias,
     weight,
     bias,
     residual,
     out,
+    FIRST: tl.constexpr,
+    NORM: tl.constexpr,
     ROWS: tl.constexpr,
     INPUTS: tl.constexpr,
     BIAS: tl.constexpr,
@@ -49,13 +61,13 @@ def linear_columns(
     BLOCK_K: tl.constexpr,
 ):
     """The same of a weight stored by columns: its rows are those of the inputs."""
-    x += tl.program_id(1) * INPUTS
-    first = tl.program_id(0) * BLOCK_N
+    x = factors(x + tl.program_id(1) * INPUTS, norm_weight, norm_bias, NORM)
+    first = (tl.program_id(0) - FIRST) * BLOCK_N
     products = tl.zeros((BLOCK_K, BLOCK_N), tl.float32)
     for start in range(0, INPUTS, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = k < INPUTS
-        factor = tl.load(x + k, mask=inside, other=0.0)
+        factor = load_factors(x, k, inside)
         products += factor[:, None] * load_rows(weight, k, inside, first, BLOCK_N, ROWS)
     y = tl.sum(products, 0)
     n = columns(first, BLOCK_N, ROWS)

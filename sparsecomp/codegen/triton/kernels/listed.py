@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from .factors import factors
 from .lists import is_listed
 from .rows import columns, dot_rows, load_rows
 
@@ -69,10 +70,14 @@ def sum_listed(
 @triton.jit
 def linear_listed(
     x,
+    norm_weight,
+    norm_bias,
     list,
     weight,
     bias,
     out,
+    FIRST: tl.constexpr,
+    NORM: tl.constexpr,
     ROWS: tl.constexpr,
     SIZE: tl.constexpr,
     ROOM: tl.constexpr,
@@ -82,14 +87,17 @@ def linear_listed(
 ):
     """out = weight @ x + bias of the listed blocks of SIZE rows, 0 of the others.
 
-    grid: (pieces of a block, blocks).
+    grid: the pieces of each block, in order, from program FIRST of the launch on.
     """
-    block = tl.program_id(1)
-    i = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    PIECES: tl.constexpr = (SIZE + BLOCK_N - 1) // BLOCK_N
+    program = tl.program_id(0) - FIRST
+    block = program // PIECES
+    i = program % PIECES * BLOCK_N + tl.arange(0, BLOCK_N)
     there, n = i < SIZE, block * SIZE + i
     y = tl.zeros((BLOCK_N,), tl.float32)
     if is_listed(list, block, 1, ROOM):
-        y = dot_rows(x, weight, n, there, BLOCK_K, ROWS)
+        normed = factors(x, norm_weight, norm_bias, NORM)
+        y = dot_rows(normed, weight, n, there, BLOCK_K, ROWS)
         if BIAS:
             y += tl.load(bias + n, mask=there, other=0.0)
     tl.store(out + n, y, mask=there)
@@ -98,11 +106,14 @@ def linear_listed(
 @triton.jit
 def head_listed(
     x,
+    norm_weight,
+    norm_bias,
     list,
     scores,
     weight,
     bias,
     out,
+    NORM: tl.constexpr,
     ROWS: tl.constexpr,
     UNITS: tl.constexpr,
     OFFSET: tl.constexpr,
@@ -117,6 +128,7 @@ def head_listed(
     grid: (PROGRAMS). Each has its share of the list, and what lies from its first entry to the
     next one's.
     """
+    x = factors(x, norm_weight, norm_bias, NORM)
     program, count = tl.program_id(0), tl.load(list)
     first, end = count * program // PROGRAMS, count * (program + 1) // PROGRAMS
     begin = tl.load(list + 1 + first, mask=first < count, other=UNITS)

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from .act import activate
+from .factors import factors, load_factors
 from .linear import tile_product
 from .rows import columns, load_rows
 from .step import rows_of
@@ -12,10 +13,13 @@ from .step import rows_of
 @triton.jit
 def mlp_neurons(
     x,
+    norm_weight,
+    norm_bias,
     weights,
     gate_bias,
     up_bias,
     out,
+    NORM: tl.constexpr,
     NEURONS: tl.constexpr,
     GATE: tl.constexpr,
     UP: tl.constexpr,
@@ -33,7 +37,7 @@ def mlp_neurons(
     GATE, UP and DOWN: the rows of the weights; GATE is None where there is none.
     """
     k, d = columns(0, BLOCK_K, UP), columns(0, BLOCK_D, DOWN)
-    factor = tl.load(x + k, mask=k < UP.width, other=0.0)[None, :]
+    factor = load_factors(factors(x, norm_weight, norm_bias, NORM), k, k < UP.width)[None, :]
     total = tl.zeros((BLOCK_D,), tl.float32)
     for first in range(tl.program_id(0) * BLOCK_N, NEURONS, PARTS * BLOCK_N):
         n = first + tl.arange(0, BLOCK_N)

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from .act import activate
+from .factors import factors, plain
 from .rows import dot_rows
 
 
@@ -27,7 +28,7 @@ def _product(
     """The products of x with ROWS n, and what is added to them; a neuron has PARTS of them."""
     y = dot_rows(x, weights, n, there, BLOCK_K, ROWS)
     if FACTORS is not None:
-        y += dot_rows(z, correction, n * PARTS + PART, there, BLOCK_Z, FACTORS)
+        y += dot_rows(plain(z), correction, n * PARTS + PART, there, BLOCK_Z, FACTORS)
     if BIAS:
         y += tl.load(bias + n, mask=there, other=0.0)
     return y
@@ -36,6 +37,8 @@ def _product(
 @triton.jit
 def neuron_values(
     x,
+    norm_weight,
+    norm_bias,
     list,
     gates,
     weights,
@@ -44,6 +47,7 @@ def neuron_values(
     z,
     correction,
     out,
+    NORM: tl.constexpr,
     NEURONS: tl.constexpr,
     LISTED: tl.constexpr,
     GATE: tl.constexpr,
@@ -64,6 +68,7 @@ def neuron_values(
     with x: None where there are none. A neuron whose gate is 0 is not read further.
     grid: (PROGRAMS), which take blocks of neurons in turn.
     """
+    x = factors(x, norm_weight, norm_bias, NORM)
     PARTS: tl.constexpr = 1 if GATE is None else 2
     count = tl.load(list) if LISTED else NEURONS
     for first in range(tl.program_id(0) * BLOCK_N, count, PROGRAMS * BLOCK_N):

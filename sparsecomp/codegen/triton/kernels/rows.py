@@ -7,6 +7,8 @@ where they are quantised. What lies behind the row's last weight may be any numb
 import triton
 import triton.language as tl
 
+from .factors import load_factors
+
 
 @triton.jit
 def columns(start, BLOCK: tl.constexpr, ROWS: tl.constexpr):
@@ -63,14 +65,14 @@ def load_rows(weights, rows, there, start, BLOCK: tl.constexpr, ROWS: tl.constex
 
 @triton.jit
 def dot_rows(x, weights, rows, there, BLOCK: tl.constexpr, ROWS: tl.constexpr):
-    """(rows,): the products of the rows that are there with x, floats.
+    """(rows,): the products of the rows that are there with the factors x.
 
     A thread keeps its products of all columns and adds them up at the end, once.
     """
     products = tl.zeros((rows.shape[0], BLOCK), tl.float32)
     for start in range(0, ROWS.width, BLOCK):
         k = columns(start, BLOCK, ROWS)
-        factor = tl.load(x + k, mask=k < ROWS.width, other=0.0)
+        factor = load_factors(x, k, k < ROWS.width)
         products += factor[None, :] * load_rows(weights, rows, there, start, BLOCK, ROWS)
     return tl.sum(products, 1)
 
