@@ -271,7 +271,26 @@ def random_weights(exported: ExportedModel, sparse: Sparsified) -> Weights:
     return get
 
 
-@functools.lru_cache(maxsize=4)
+class RandomWeights(Mapping[str, torch.Tensor]):
+    """Random values of a model's parameters by name, made when they are asked for."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        self._shapes = {name: p.shape for name, p in build_model(config).named_parameters()}
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return _values(LAYER.sub("layers.#", name), self._shapes[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shapes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+
+@functools.lru_cache(maxsize=32)
 def _values(name: str, shape: torch.Size) -> torch.Tensor:
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     return random_values(name, shape, generator).float()

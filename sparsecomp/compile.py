@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from xdsl.dialects.builtin import ModuleOp, TensorType
@@ -69,11 +70,13 @@ def compile_model(
     options: CompileOptions,
     observer: Observer | None = None,
     sparse: Sparsified | None = None,
+    given: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> CompileReport:
     """Compile a model directory into one artifact at `options.output`.
 
     `sparse` is a plan with its predictors, made elsewhere; without it `options.sparsity` says how
-    to find one. The artifact appears whole or not at all; an older one stays until then.
+    to find one. `given` are weights by name, float32, taken in place of the checkpoint's. The
+    artifact appears whole or not at all; an older one stays until then.
 
     Raises SparsecompError, in one line, for whatever is wrong with the model, the options or the
     machine.
@@ -81,8 +84,7 @@ def compile_model(
     observer = observer or SilentObserver()
     _check_passes(options)
     if options.stop_after is None:
-        for target in options.cpu_targets:
-            build.find_compiler(target, options.cxx)
+        _check_compilers(options)
         if options.cuda_targets and importlib.util.find_spec("triton") is None:
             raise SparsecompError(
                 f"--target {options.cuda_targets[0]} takes Triton: pip install 'sparsecomp[triton]'"
@@ -92,7 +94,8 @@ def compile_model(
     model_dir = ModelDir.open(options.model_dir)
     exported = export_model(model_dir)
     recipe = _recipe(options)
-    compiler = _Compiler(options, model_dir, exported, () if recipe is None else recipe.wider)
+    wider = () if recipe is None else recipe.wider
+    compiler = _Compiler(options, model_dir, exported, given, wider)
 
     observer.stage("passes", f"{len(PIPELINE)} passes for {compiler.positions} positions")
     watcher = _Watcher(options, observer)
@@ -159,12 +162,14 @@ class _Compiler:
         options: CompileOptions,
         model_dir: ModelDir,
         exported: ExportedModel,
+        given: Mapping[str, torch.Tensor],
         wider: tuple[str, ...],
     ):
         self.options = options
         self.wider = wider
         self.model_dir = model_dir
         self.exported = exported
+        self.weights = _given_first(given, exported.weights.get)
         self.positions = _positions(options, exported.facts)
         self._aten = ""
         self._programs: dict[tuple[str, Target], _NativeProgram] = {}
@@ -180,7 +185,7 @@ class _Compiler:
         return CalibrationModel(
             self.exported.facts.name,
             self.exported.module,
-            self.exported.weights.get,
+            self.weights,
             self.positions,
             self.options.dtype,
             self.wider,
@@ -272,7 +277,7 @@ class _Compiler:
     ) -> PassContext:
         return PassContext(
             evaluate=evaluate,
-            weights=self.exported.weights.get,
+            weights=self.weights,
             positions=self.positions,
             workers=self.options.workers,
             device=device,
@@ -320,7 +325,7 @@ class _Compiler:
             for op in storages
         }
         predictors = {} if sparse is None else sparse.weights(lowered.choices)
-        checkpoint = _given_first(predictors, self.exported.weights.get)
+        checkpoint = _given_first(predictors, self.weights)
         weights = {m: _resolve(m, checkpoint, self.positions) for m in lowered.all}
 
         def stream() -> Iterator[tuple[str, memoryview]]:
@@ -425,6 +430,20 @@ def _check_passes(options: CompileOptions) -> None:
             find_pass(name)
 
 
+def _check_compilers(options: CompileOptions) -> None:
+    """Before anything that takes long. Raises SparsecompError saying what to install."""
+    for target in options.cpu_targets:
+        build.find_compiler(target, options.cxx)
+    if options.sparsity is not None and options.sparsity.searches:
+        try:
+            build.find_compiler(Target.NATIVE, options.cxx)
+        except SparsecompError as error:
+            raise SparsecompError(
+                f"a budget is kept by trying programs on this machine's CPU: {error}; "
+                "--density and --recipe need none"
+            ) from None
+
+
 def _positions(options: CompileOptions, facts: ModelFacts) -> int:
     limit = facts.max_positions
     if options.context is None:
@@ -483,7 +502,7 @@ def _resolve(module: ModuleOp, checkpoint: Weights, positions: int) -> Weights:
 
 
 def _given_first(given: Mapping[str, torch.Tensor], checkpoint: Weights) -> Weights:
-    """Weights that the compile made itself, then those of the checkpoint."""
+    """Weights that were made, then those of the checkpoint."""
 
     def get(name: str) -> torch.Tensor:
         return given[name] if name in given else checkpoint(name)

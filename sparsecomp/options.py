@@ -135,6 +135,11 @@ class SparsityOptions:
             if not path.exists():
                 raise SparsecompError(f"calibration text {path} does not exist")
 
+    @property
+    def searches(self) -> bool:
+        """Whether plans are tried until one keeps the budget."""
+        return self.density is None and self.recipe is None
+
 
 @dataclass(frozen=True)
 class Overlap:

@@ -16,7 +16,7 @@ from xdsl.dialects.builtin import ModuleOp
 from sparsecomp.codegen.triton import build
 from sparsecomp.codegen.triton.call import Kernel
 from sparsecomp.codegen.triton.program import Built, build_program
-from sparsecomp.runtime.device import DeviceError
+from sparsecomp.runtime.device import OutOfMemory
 from sparsecomp.runtime.launch import Argument, Code, Launch, Region, Steps
 
 ALIGN = 256
@@ -80,7 +80,7 @@ class NullDevice:
         assert self.captured is None
         address = self.top
         if address + size > self.size:
-            raise DeviceError(f"out of memory on the GPU: {size} bytes are needed")
+            raise OutOfMemory(f"out of memory on the GPU: {size} bytes are needed")
         self.top += -(-size // ALIGN) * ALIGN
         self.allocated[address] = size
         return address

@@ -18,6 +18,7 @@ from .choose_layouts import ChooseLayouts
 from .derive_decode import DeriveDecode
 from .fold_positions import FoldPositions
 from .fold_weights import FoldWeights
+from .fuse_append import FuseAppend
 from .fuse_linears import FuseLinears
 from .fuse_maps import FuseMaps
 from .fuse_norms import FuseNorms
@@ -104,6 +105,7 @@ CUDA_LOWERING: tuple[Step, ...] = (
     *LOWERING[: 1 + [step.run.name for step in LOWERING].index(FuseMaps.name)],
     Step("exec", FuseRope()),
     Step("exec", FuseScale()),
+    Step("exec", FuseAppend()),
     Step("exec", FuseLinears()),
     Step("exec", FuseNorms()),
     Step("exec", ScheduleStreams()),

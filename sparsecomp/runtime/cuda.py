@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-from sparsecomp.runtime.device import DeviceError
+from sparsecomp.runtime.device import DeviceError, OutOfMemory
 
 MAIN = 0
 """The stream that copies are in order with, and that graphs begin and end on."""
@@ -68,7 +68,7 @@ class CudaDevice:
         code, address = self._driver.cuMemAlloc(max(size, 1))
         if code == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             free, _ = self._call("cuMemGetInfo")
-            raise DeviceError(
+            raise OutOfMemory(
                 f"out of memory on the GPU: {size:,} bytes are needed, {free:,} are free"
             )
         _check(self._driver, (code,))

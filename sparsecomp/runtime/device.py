@@ -18,6 +18,10 @@ class DeviceError(SparsecompError):
     """A GPU, its driver or its memory cannot do what a program asks for."""
 
 
+class OutOfMemory(DeviceError):
+    """A GPU has less memory free than is asked for."""
+
+
 class Device(Protocol):
     """A GPU, or what stands in for one. Addresses are the device's but where the host's are named.
 
@@ -36,7 +40,7 @@ class Device(Protocol):
         """A function of a cubin, or of PTX, for `shared` bytes of shared memory."""
 
     def allocate(self, size: int) -> int:
-        """Raises DeviceError when memory is short."""
+        """Raises OutOfMemory when memory is short."""
 
     def free(self, address: int) -> None: ...
 

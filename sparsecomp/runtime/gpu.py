@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsecomp.errors import SparsecompError
-from sparsecomp.runtime.device import Device, Loaded
+from sparsecomp.runtime.device import Device, Loaded, OutOfMemory
 from sparsecomp.runtime.launch import (
+    CAPACITY,
     FIRST_TOKEN,
     FULL_LOGITS,
     POSITION,
@@ -25,6 +26,7 @@ from sparsecomp.runtime.launch import (
     LaunchProgram,
     Region,
     Steps,
+    cache_places,
 )
 from sparsecomp.runtime.manifest import KV_COUNTER, OWN_COUNTERS, TOKENS_COUNTER
 from sparsecomp.runtime.native import Exchange
@@ -37,9 +39,12 @@ OWN_REGIONS = (Region.ARENA, Region.CACHE, Region.STATE, Region.LOGITS)
 
 @dataclass
 class _Sequence:
-    """A session: where its regions are, and what it has counted."""
+    """A session: where its regions are, where in its cache is what the program says begins
+    elsewhere, how many positions it holds, and what it has counted."""
 
     addresses: Mapping[Region, int]
+    cache: Mapping[int, int]
+    capacity: int
     graph: Any = None
     counted: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(OWN_COUNTERS, np.int64))
 
@@ -72,15 +77,24 @@ class GpuProgram:
             self._device.free(model)
 
     def open_session(self, model: int, capacity: int) -> int:
-        """Rings are as long as the program says, whatever the capacity."""
+        """Raises OutOfMemory when memory is short."""
+        program = self._program
+        places = cache_places(program.slots, capacity)
+        sizes = {**program.regions, Region.CACHE: places[-1]}
         offsets, size = {}, 0
         for region in OWN_REGIONS:
             offsets[region] = size
-            size += -(-self._program.regions[region] // REGION_ALIGN) * REGION_ALIGN
+            size += -(-sizes[region] // REGION_ALIGN) * REGION_ALIGN
         with self._lock:
-            memory = self._device.allocate(size)
+            try:
+                memory = self._device.allocate(size)
+            except OutOfMemory as error:
+                raise OutOfMemory(
+                    f"{error}, for a session of {capacity} positions; give a smaller capacity"
+                ) from None
             own = {region: memory + offset for region, offset in offsets.items()}
-            self._sessions[memory] = _Sequence({Region.WEIGHTS: model} | own)
+            moved = dict(zip(cache_places(program.slots, program.positions), places, strict=True))
+            self._sessions[memory] = _Sequence({Region.WEIGHTS: model} | own, moved, capacity)
         return memory
 
     def close_session(self, session: int) -> None:
@@ -154,6 +168,7 @@ class GpuProgram:
     ) -> None:
         state = np.zeros(FIRST_TOKEN + len(tokens), np.int32)
         state[POSITION], state[ROWS], state[FULL_LOGITS] = position, len(tokens), full_logits
+        state[CAPACITY] = sequence.capacity
         state[FIRST_TOKEN:] = tokens
         address = sequence.addresses[Region.STATE]
         self._device.write(address, state.ctypes.data, state.nbytes)
@@ -192,7 +207,11 @@ class GpuProgram:
 
 
 def _address(sequence: _Sequence, argument: Argument | None) -> int:
-    return 0 if argument is None else sequence.addresses[argument.region] + argument.offset
+    if argument is None:
+        return 0
+    is_cache = argument.region is Region.CACHE
+    offset = sequence.cache[argument.offset] if is_cache else argument.offset
+    return sequence.addresses[argument.region] + offset
 
 
 def _only_on_cpu(what: str) -> NoReturn:

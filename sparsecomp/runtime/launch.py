@@ -2,7 +2,8 @@
 
 All about a launch is constant; what changes from step to step lies in the state, so that a step can
 be captured once and replayed. Memory is five regions: the weights as they lie in the artifact, and
-for each session an arena of buffers, the KV cache, the state and the logits.
+for each session an arena of buffers, the KV cache, the state and the logits. A session may hold
+fewer positions than the program; then keys and values begin earlier in its cache than is said here.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,12 +27,15 @@ from sparsecomp.runtime.strict import (
     parse_json_object,
 )
 
-LAUNCH_VERSION = 1
+LAUNCH_VERSION = 2
 """Version of this file, and of what kernels find in the state."""
 
-POSITION, ROWS, FULL_LOGITS, FIRST_TOKEN = 0, 1, 2, 8
+POSITION, ROWS, FULL_LOGITS, CAPACITY, FIRST_TOKEN = 0, 1, 2, 3, 8
 """Where the state, int32, has the position of its first row, how many rows there are, whether the
-caller wants all logits exact, and the first row's token."""
+caller wants all logits exact, how many positions the session holds, and the first row's token."""
+
+CACHE_ALIGN = 256
+"""Bytes: keys and values start at multiples of it."""
 
 WARP = 32
 MAX_GRID = (2**31 - 1, 65535, 65535)
@@ -122,11 +127,28 @@ class Steps:
 
 @dataclass(frozen=True)
 class Slot:
-    """Keys and values of one attention: bytes of a position, and positions attended to (None:
-    all)."""
+    """Keys and values of one attention: bytes of a position's, positions attended to (None: all),
+    and positions kept, over and over (None: as many as the session holds)."""
 
-    position_bytes: NonNegative
+    key_bytes: NonNegative
+    value_bytes: NonNegative
     window: Positive | None
+    ring: Positive | None
+
+    @property
+    def position_bytes(self) -> int:
+        return self.key_bytes + self.value_bytes
+
+
+def cache_places(slots: Sequence[Slot], capacity: int) -> tuple[int, ...]:
+    """Where the keys and the values of each slot begin in the cache of a session of so many
+    positions; last, how large it is."""
+    places = [0]
+    for slot in slots:
+        kept = capacity if slot.ring is None else slot.ring
+        for size in (slot.key_bytes, slot.value_bytes):
+            places.append(places[-1] + math.ceil(kept * size / CACHE_ALIGN) * CACHE_ALIGN)
+    return tuple(places)
 
 
 @dataclass(frozen=True)
@@ -134,8 +156,8 @@ class LaunchProgram:
     """Everything in cuda/program.json.
 
     `drivers` is the CUDA version that a driver must have for each kind of code, 12080 for 12.8.
-    `tile` is how many tokens of a prompt a step takes at most, `positions` what a session holds,
-    `regions` the bytes of each region.
+    `tile` is how many tokens of a prompt a step takes at most, `positions` what a session holds at
+    most, `regions` the bytes of each region, the cache with all positions.
     """
 
     drivers: Mapping[Code, Positive]
@@ -189,6 +211,8 @@ def _check(program: LaunchProgram) -> None:
         raise SparsecompError(f"regions: has no {missing[0]}")
     if program.regions[Region.STATE] != state_bytes(program.tile):
         raise SparsecompError("regions.state: is not that of the tile")
+    if program.regions[Region.CACHE] != cache_places(program.slots, program.positions)[-1]:
+        raise SparsecompError("regions.cache: is not that of the slots")
     if Code.PTX not in program.drivers:
         raise SparsecompError("drivers: has no ptx")
     for name, kernel in program.kernels.items():
@@ -230,5 +254,8 @@ def _check_launch(program: LaunchProgram, steps: Steps, place: int, launch: Laun
                 f".arguments[{i}]: ends at {argument.offset + argument.size} of "
                 f"{size} bytes of {argument.region}"
             )
+        places = cache_places(program.slots, program.positions)
+        if argument.region is Region.CACHE and argument.offset not in places[:-1]:
+            raise SparsecompError(f".arguments[{i}]: is no beginning of keys or values")
         if argument.writes and argument.region in (Region.WEIGHTS, Region.STATE):
             raise SparsecompError(f".arguments[{i}]: writes to the {argument.region}")

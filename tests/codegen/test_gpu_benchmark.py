@@ -1,4 +1,5 @@
-"""What benchmarks/gpu.py checks on a GPU, for one tiny model in Triton's interpreter."""
+"""What benchmarks for a GPU do without one: a check of benchmarks/gpu.py in Triton's interpreter,
+and an artifact from a config."""
 
 from __future__ import annotations
 
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gpu_devices import InterpretingDevice, uncompiled
+from transformers import OPTConfig, OPTForCausalLM
 
+import sparsecomp.runtime as rt
 from sparsecomp.codegen.triton import dense, parts, program, sparse
 from sparsecomp.codegen.triton.call import Kernel
-from sparsecomp.options import CudaTarget, Dtype
+from sparsecomp.compile import compile_model
+from sparsecomp.options import CompileOptions, CudaTarget, Dtype
 from sparsecomp.passes import select_kernels
 from sparsecomp.runtime import cuda
 from sparsecomp.sparsity import LowRank
@@ -57,6 +62,27 @@ def test_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checked.passed and checked.reference > 0 and checked.cpu is None
     assert not dataclasses.replace(checked, reference=2 * checked.tolerance).passed
     assert gpu_checks.error(np.array([1.0, np.nan]), np.array([1.0, 2.0])) == np.inf
+
+
+def test_an_artifact_from_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that are made by name take the place of a checkpoint that is hollow."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import gpu_models
+
+    config = OPTConfig(architectures=["OPTForCausalLM"], **SIZES)
+    gpu_models.write_hollow(tmp_path / "hollow", config)
+    assert (tmp_path / "hollow" / "model.safetensors").stat().st_blocks <= 16
+    options = CompileOptions(
+        model_dir=tmp_path / "hollow", output=tmp_path / "model.spz", dtype=Dtype.F32, workers=1
+    )
+    weights = gpu_models.RandomWeights(config)
+    compile_model(options, given=weights)
+    original = OPTForCausalLM(config).eval()
+    original.load_state_dict(dict(weights), strict=False)
+    with rt.load(options.output) as model, torch.no_grad():
+        logits = model.session().prefill([2, 3, 5])
+        expected = original(torch.tensor([[2, 3, 5]])).logits[0, -1].numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 def test_without_a_gpu() -> None:

@@ -42,6 +42,8 @@ from sparsecomp.reference.kernels import KERNELS
 ROWS = DYNAMIC_INDEX
 TILE = 8
 CAPACITY = 40
+"""Positions that the session holds, fewer than it might."""
+POSITIONS = 64
 WORKSPACE = 4096
 """Bytes before the first buffer: state lies there."""
 
@@ -135,7 +137,7 @@ class Program:
         self.block.add_op(kind.create(operands=operands, properties=given))
 
 
-def scope_of(module: ModuleOp, tile: int = TILE, capacity: int = CAPACITY) -> Scope:
+def scope_of(module: ModuleOp, tile: int = TILE, capacity: int = POSITIONS) -> Scope:
     slots = {op.slot.value.data: op for op in module.ops if isinstance(op, exec.KVSlot)}
     cache = "*bf16" if exec.cache_item(module) == 2 else "*fp32"
     return Scope(slots, capacity, tile, cache)
@@ -301,7 +303,7 @@ def begin(
             data = tensor.contiguous().view(torch.uint8).flatten().numpy()
             memory[places[at] : places[at] + len(data)] = data
     state = memory[:WORKSPACE].view(np.int32)
-    state[:3] = position, len(tokens), full_logits
+    state[:4] = position, len(tokens), full_logits, CAPACITY
     state[8 : 8 + len(tokens)] = tokens
     return Run(module, scope, reference.Worker(call, 0, range(len(tokens))), memory, file, places)
 

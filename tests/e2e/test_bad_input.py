@@ -11,9 +11,9 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -22,7 +22,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from sparsecomp import cli
+from sparsecomp import cli, compile
+from sparsecomp.codegen import build
+from sparsecomp.errors import SparsecompError
+from sparsecomp.options import Target
 
 OLDER = b"an older artifact"
 VOCAB = 64
@@ -280,6 +283,20 @@ def test_no_compiler(refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # no ziglang either
     expected = "no C++ compiler found (looked for c++, g++, clang++): install one"
     assert expected in refusal("--target", "native")
+
+
+def test_a_budget_for_a_gpu_alone_takes_a_compiler_too(
+    refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before the model is looked at."""
+    monkeypatch.setattr(build, "find_compiler", no_compiler)
+    monkeypatch.setattr(compile, "export_model", lambda model_dir: pytest.fail("went on"))
+    line = refusal("--target", "cuda:sm_90", "--sparsity", "auto")
+    assert "a budget is kept by trying programs on this machine's CPU: none here; --dens" in line
+
+
+def no_compiler(target: Target, named: Sequence[str]) -> NoReturn:
+    raise SparsecompError("none here")
 
 
 @contextlib.contextmanager

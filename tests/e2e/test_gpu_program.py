@@ -27,7 +27,7 @@ from sparsecomp.reference.exec import Stored
 from sparsecomp.runtime import cuda
 from sparsecomp.runtime.device import load_kernels
 from sparsecomp.runtime.gpu import GpuProgram
-from sparsecomp.runtime.launch import Code, Region
+from sparsecomp.runtime.launch import Code, Region, Steps
 from sparsecomp.sparsity import LowRank
 
 POSITIONS = 64
@@ -41,7 +41,13 @@ class Opened:
     """A session of a module's launch program in the interpreter."""
 
     def __init__(
-        self, module: ModuleOp, weights: Weights, folder: Path, *, side_first: bool = False
+        self,
+        module: ModuleOp,
+        weights: Weights,
+        folder: Path,
+        *,
+        capacity: int = POSITIONS,
+        side_first: bool = False,
     ):
         built, kernels = interpreted(module, POSITIONS)
         self.program = built.program
@@ -50,7 +56,7 @@ class Opened:
         self.engine = GpuProgram(self.program, loaded, self.device)
         self.image = image(module, weights, self.program.regions[Region.WEIGHTS])
         self.session = self.engine.open_session(
-            self.engine.open_model(self.image.ctypes.data), POSITIONS
+            self.engine.open_model(self.image.ctypes.data), capacity
         )
 
     def prefill(self, ids: Sequence[int], position: int = 0) -> np.ndarray:
@@ -119,14 +125,21 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> Masked:
     return Masked(path, impose({"model.decoder.layers.1": ahead}, HIDDEN, UNITS), POSITIONS)
 
 
+def functions(steps: Steps) -> set[str]:
+    """The names of what is launched, without their keys."""
+    return {launch.kernel.rpartition("_")[0] for launch in steps.launches}
+
+
 @pytest.mark.parametrize("side_first", [True, False])
 def test_lookahead_on_two_streams(side_first: bool, predicted: Masked, tmp_path: Path) -> None:
-    """Whichever stream is faster, the result is the same."""
+    """Whichever stream is faster, the result is the same; the session is full at the end."""
     ids = random_ids(5)
     module = predicted.for_gpu()
-    opened = Opened(module, predicted.weights, tmp_path, side_first=side_first)
+    opened = Opened(module, predicted.weights, tmp_path, capacity=len(ids), side_first=side_first)
     waits = [launch.waits for launch in opened.program.decode.launches if launch.waits]
     assert opened.program.streams == 2 and len(waits) == 2
+    assert "append" in functions(opened.program.prefill)
+    assert "append" not in functions(opened.program.decode)
     check_order(opened.program.decode)
     check_order(opened.program.prefill)
     expected = predicted.logits(ids, 4).numpy()

@@ -16,7 +16,7 @@ from sparsecomp.opt import optimise, parse
 from sparsecomp.passes.forms import programs
 from sparsecomp.passes.plan_memory import PlanMemory
 from sparsecomp.passes.races import race
-from sparsecomp.passes.streams import stream_of
+from sparsecomp.passes.streams import stream_of, unordered
 
 GOLDEN = Path(__file__).with_name("schedule-streams.mlir")
 PLANNED = optimise(GOLDEN.read_text(), ["schedule-streams", "plan-memory"])
@@ -126,3 +126,39 @@ def test_a_launch_that_writes_over_what_it_norms() -> None:
     program = launches("fuse-norms", "fuse-norms")
     move(program, "parts", "x")
     assert race(program) is named(program, "parts")
+
+
+APPENDED = """
+exec.kv_slot 0 : i64 {groups = 1 : i64, key = 8 : i64, value = 8 : i64}
+exec.program @prefill attributes {tile = 64 : i64, streams = 1 : i64} {
+  exec.barrier
+}
+exec.program @decode attributes {tile = 1 : i64, streams = 2 : i64} {
+  %x = exec.buffer : memref<1x1x8xf32>
+  exec.ids %x {index = #exec<index tokens>, work = #exec.work<stream, [0]>} : memref<1x1x8xf32>
+  %one = exec.buffer : memref<1x1x32xf32>
+  exec.launch attributes {work = #exec.work<stream, [0]>} {
+    exec.append %x, %x to 0 : i64 : memref<1x1x8xf32>, memref<1x1x8xf32>
+    exec.attend %x from 0 : i64 into %one {scale = 1.0 : f64} : memref<1x1x8xf32>, memref<1x1x32xf32>
+  }
+  exec.record 0 : i64 {stream = 0 : i64}
+  exec.wait 0 : i64 {stream = 1 : i64}
+  %two = exec.buffer : memref<1x1x32xf32>
+  exec.attend %x from 0 : i64 into %two {scale = 1.0 : f64, work = #exec.work<stream, [1]>} : memref<1x1x8xf32>, memref<1x1x32xf32>
+  exec.record 1 : i64 {stream = 1 : i64}
+  exec.wait 1 : i64 {stream = 0 : i64}
+  %out = exec.buffer : memref<1x1x8xf32>
+  exec.combine %one into %out {work = #exec.work<stream, [0]>} : memref<1x1x32xf32>, memref<1x1x8xf32>
+}
+"""  # noqa: E501
+
+
+def test_a_launch_that_appends_and_another_reader() -> None:
+    """It reads what it writes itself; another stream must wait for it."""
+    _, program = programs(parse(APPENDED))
+    assert unordered(program) is None
+    record, launch = first(program, exec.Record), first(program, exec.Launch)
+    record.detach()  # it now stands for what comes before the launch
+    program.body.block.insert_op_before(record, launch)
+    found = unordered(program)
+    assert found is first(program, exec.Attend)

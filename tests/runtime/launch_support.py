@@ -20,16 +20,18 @@ from sparsecomp.runtime.launch import (
     Slot,
     Steps,
     binary_member,
+    cache_places,
     encode_program,
     state_bytes,
 )
 
 TILE = 4
 CODES = {Code.SM_80: 12000, Code.SM_90: 12000, Code.PTX: 12080}
+SLOTS = (Slot(5, 3, None, None), Slot(1, 1, 3, 3 + TILE))
 REGIONS = {
     Region.WEIGHTS: CONTEXT * 4,
     Region.ARENA: 256,
-    Region.CACHE: 64,
+    Region.CACHE: cache_places(SLOTS, CONTEXT)[-1],
     Region.STATE: state_bytes(TILE),
     Region.LOGITS: VOCAB * 4,
 }
@@ -70,7 +72,7 @@ TOY = LaunchProgram(
     positions=CONTEXT,
     streams=2,
     regions=REGIONS,
-    slots=(Slot(8, None), Slot(2, 3)),
+    slots=SLOTS,
     kernels={name: kernel(name) for name in ("first", "second")},
     prefill=Steps(PREFILL, always=1),
     decode=Steps(DECODE, always=4),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,14 @@ from runtime_support import CONTEXT, VOCAB
 from sparsecomp.errors import SparsecompError
 from sparsecomp.runtime.device import DeviceError, choose_code, load_kernels
 from sparsecomp.runtime.gpu import GpuProgram
-from sparsecomp.runtime.launch import Code, LaunchProgram, Region, Steps
+from sparsecomp.runtime.launch import (
+    Argument,
+    Code,
+    LaunchProgram,
+    Region,
+    Steps,
+    cache_places,
+)
 
 WEIGHTS = np.arange(CONTEXT, dtype=np.float32)
 
@@ -22,12 +30,18 @@ WEIGHTS = np.arange(CONTEXT, dtype=np.float32)
 class Opened:
     """A session of the toy program on a device that does nothing."""
 
-    def __init__(self, folder: Path, **device: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        program: LaunchProgram = TOY,
+        capacity: int = CONTEXT,
+        **device: object,
+    ) -> None:
         self.device = NullDevice(folder, **device)  # type: ignore[arg-type]
-        kernels = load_kernels(TOY, self.device, members().__getitem__)
-        self.engine = GpuProgram(TOY, kernels, self.device)
+        kernels = load_kernels(program, self.device, members().__getitem__)
+        self.engine = GpuProgram(program, kernels, self.device)
         self.model = self.engine.open_model(WEIGHTS.ctypes.data)
-        self.session = self.engine.open_session(self.model, CONTEXT)
+        self.session = self.engine.open_session(self.model, capacity)
         self.logits = np.zeros(VOCAB, np.float32)
 
     def decode(self, token: int, position: int, full_logits: bool = False) -> None:
@@ -59,10 +73,10 @@ def test_a_decode_is_captured_once_and_replayed(tmp_path: Path) -> None:
         Record(0, 0), Wait(0, 1), Record(1, 1), Wait(1, 0)
     ]  # fmt: skip
     assert first[3] == Launched(SECOND, (1, 1, 1), (arena, 0, arena + 64), 1)
-    assert opened.state(9) == [0, 1, 0, 0, 0, 0, 0, 0, 7]
+    assert opened.state(9) == [0, 1, 0, CONTEXT, 0, 0, 0, 0, 7]
     opened.decode(8, 1, full_logits=True)
     assert opened.device.log == first * 2 and opened.device.replays == 2
-    assert opened.state(9) == [1, 1, 1, 0, 0, 0, 0, 0, 8]
+    assert opened.state(9) == [1, 1, 1, CONTEXT, 0, 0, 0, 0, 8]
     assert np.isnan(opened.logits).all()  # as the device's memory was
 
 
@@ -81,7 +95,7 @@ def test_a_prompt_goes_tile_by_tile(tmp_path: Path) -> None:
     ids = np.arange(2 * TILE + 1, dtype=np.int32)
     opened.engine.prefill(opened.session, ids, 3, None)
     assert functions(opened.device.log) == [FIRST] * 3
-    assert opened.state(9) == [3 + 2 * TILE, 1, 1, 0, 0, 0, 0, 0, 2 * TILE]
+    assert opened.state(9) == [3 + 2 * TILE, 1, 1, CONTEXT, 0, 0, 0, 0, 2 * TILE]
     opened.device.log.clear()
     opened.engine.prefill(opened.session, ids[: TILE + 1], 20, opened.logits)
     assert functions(opened.device.log) == [FIRST, FIRST, SECOND]
@@ -95,6 +109,23 @@ def test_memory_is_given_back(tmp_path: Path) -> None:
     assert list(opened.device.allocated) == [opened.model]
     opened.engine.close_model(opened.model)
     assert not opened.device.allocated
+
+
+@pytest.mark.parametrize("capacity", (CONTEXT, 8))
+def test_a_session_takes_what_its_positions_need(capacity: int, tmp_path: Path) -> None:
+    """Keys and values of two slots, the second one a ring: as many as it keeps, padded to 256."""
+    sizes = [math.ceil(capacity * size / 256) * 256 for size in (5, 3)] + [256, 256]
+    places = cache_places(TOY.slots, CONTEXT)
+    read = [Argument(Region.CACHE, place, 1, False) for place in places[:-1]]
+    looking = dataclasses.replace(DECODE[0], arguments=tuple(read))
+    opened = Opened(tmp_path, with_decode(looking), capacity)
+    opened.decode(7, 0)
+    (launched,) = opened.device.log
+    begins = [sum(sizes[:i]) for i in range(len(sizes))]
+    cache = opened.region(Region.CACHE)
+    assert list(launched.arguments) == [cache + begin for begin in begins]
+    assert opened.region(Region.STATE) - cache == sum(sizes)
+    assert opened.state(4) == [0, 1, 0, capacity]
 
 
 def test_what_is_counted(tmp_path: Path) -> None:

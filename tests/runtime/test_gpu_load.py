@@ -128,6 +128,7 @@ def test_memory_that_is_short(both: Path, gpu: NullDevice) -> None:
         with pytest.raises(SparsecompError) as caught:
             model.session()
         assert "out of memory on the GPU" in str(caught.value)
+        assert f"for a session of {CONTEXT} positions; give a smaller cap" in str(caught.value)
         assert str(caught.value).endswith("load it with device='cpu' (--device cpu)")
     assert "out of memory on the GPU" in refusal(both)
 

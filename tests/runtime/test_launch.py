@@ -28,12 +28,14 @@ def test_cut_short() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.update(format_version=2), "format_version: is 2, this runtime reads up to 1"),
+        (lambda d: d.update(format_version=3), "format_version: is 3, this runtime reads up to 2"),
         (lambda d: d.pop("tile"), "tile: is missing"),
         (lambda d: d["drivers"].pop("ptx"), "drivers: has no ptx"),
         (lambda d: d["drivers"].update(sm_75=1), "drivers: is 'sm_75', must be one of"),
         (lambda d: d["regions"].pop("cache"), "regions: has no cache"),
         (lambda d: d["regions"].update(state=47), "regions.state: is not that of the tile"),
+        (lambda d: d["regions"].update(cache=1281), "regions.cache: is not that of the slots"),
+        (lambda d: argument(d).update(region="cache", offset=8), "is no beginning of keys or"),
         (lambda d: d["kernels"]["first"].update(warps=64), "kernels.first.warps: is 64"),
         (lambda d: d["kernels"]["first"]["binaries"].pop("ptx"), "kernels.first.binaries: are not"),
         (

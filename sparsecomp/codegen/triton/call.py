@@ -51,7 +51,8 @@ class Values:
 
 @dataclass(frozen=True)
 class State:
-    """What changes from step to step, int32: position, rows, full logits; tokens from 8 on."""
+    """What changes from step to step, int32: position, rows, full logits, positions that the
+    session holds; tokens from 8 on."""
 
 
 Operand = Value | Weight | Keys | Values | State | None
@@ -88,16 +89,20 @@ class Scope:
 
     slots: Mapping[int, exec.KVSlot]
     capacity: int
-    """Positions that a session holds."""
+    """Positions that a session holds at most."""
     tile: int
     """Rows of a step at most."""
     cache: str = "*bf16"
     """Triton's type of the KV cache."""
 
     def ring(self, slot: int) -> int:
-        """Positions kept of a slot: a tile is written before it is read."""
+        """Positions kept of a slot at most: a tile is written before it is read."""
         window = self.slots[slot].window
         return min(self.capacity, window.value.data + self.tile) if window else self.capacity
+
+    def goes_round(self, slot: int) -> bool:
+        """Whether a slot keeps the same number of positions whatever a session holds."""
+        return self.ring(slot) < self.capacity
 
     def rows(self, value: SSAValue) -> int:
         """Rows of a value at most."""

@@ -312,13 +312,18 @@ def append(scope: Scope, op: exec.Append) -> list[Call]:
         "VALUE": value,
         "K_STRIDE": row_stride(op.k),
         "V_STRIDE": row_stride(op.v),
-        "RING": scope.ring(slot),
+        **_kept(scope, slot),
         **_turning(op),
-        "BLOCK": next_power(max(key, value)),
+        "BLOCK_K": next_power(key),
+        "BLOCK_V": next_power(value),
     }
     tables = [weights(op, "cos"), weights(op, "sin")]
     arguments = [STATE, floats(op.k), floats(op.v), *tables, *_cache(scope, slot)]
     return [call("append", arguments, (scope.rows(op.k), groups), constants, 1)]
+
+
+def _kept(scope: Scope, slot: int) -> dict[str, Constant]:
+    return {"RING": scope.ring(slot), "ROUND": scope.goes_round(slot)}
 
 
 def _cache(scope: Scope, slot: int) -> list[Argument]:
@@ -330,7 +335,8 @@ CACHED = {"*bf16": 8192, "*fp32": 2048}
 """Elements of keys that a program of attention has under way."""
 
 
-def attend(scope: Scope, op: exec.Attend) -> list[Call]:
+def attend(scope: Scope, op: exec.Attend, new: exec.Append | None = None) -> list[Call]:
+    """With `new`, which turns heads as `op` does, a decode step's position is appended too."""
     slot = scope.slots[op.slot.value.data]
     groups, key, value = (n.value.data for n in (slot.groups, slot.key, slot.value))
     shared, tile = shape_of(op.q)[1] // groups, is_tile(op.q)
@@ -341,11 +347,12 @@ def attend(scope: Scope, op: exec.Attend) -> list[Call]:
     # One pair is multiplied without tensor cores, which would take sixteen.
     block_m = 1 if rows == 1 else max(LEAST_DOT, min(TILE_ROWS, room, next_power(rows)))
     constants: dict[str, Constant] = {
+        "APPENDS": new is not None,
         "SHARED": shared,
         "LISTED": _most_listed(op),
         "KEY": key,
         "VALUE": value,
-        "RING": scope.ring(op.slot.value.data),
+        **_kept(scope, op.slot.value.data),
         "Q_STRIDE": row_stride(op.q),
         "OUT_STRIDE": row_stride(op.out),
         "SCALE": op.scale.value.data,
@@ -369,6 +376,7 @@ def attend(scope: Scope, op: exec.Attend) -> list[Call]:
         STATE,
         floats(op.q),
         listed(op.list),
+        *((NULL, NULL) if new is None else (floats(new.k), floats(new.v))),
         *_cache(scope, op.slot.value.data),
         *(weights(op, name) for name in ("slopes", "sinks", "cos", "sin")),
         floats(op.out),

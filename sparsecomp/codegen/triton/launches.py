@@ -33,6 +33,9 @@ class Parts:
 
 def launch(scope: Scope, op: exec.Launch) -> list[Call]:
     """Raises SparsecompError for kernels that cannot be one."""
+    match op.kernels:
+        case [exec.Append() as new, exec.Attend() as attend]:
+            return dense.attend(scope, attend, new)
     parts = Parts.of(op)
     found = [(dense.CALLS | sparse.CALLS)[type(body)](scope, body) for body in parts.bodies]
     if parts.selections or not found:

@@ -40,8 +40,7 @@ def attend_parts(op: exec.Attend) -> int:
     """One row: what each program leaves that shares out the context of a group."""
     if is_tile(op.q):
         return 1
-    program = op.parent_op()
-    module = None if program is None else program.parent_op()
+    module = op.get_toplevel_object()
     assert isinstance(module, ModuleOp)
     slots = (slot for slot in module.ops if isinstance(slot, exec.KVSlot))
     groups = next(slot.groups.value.data for slot in slots if slot.slot == op.slot)

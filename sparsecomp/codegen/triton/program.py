@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from xdsl.dialects.builtin import ModuleOp
@@ -23,8 +24,6 @@ from .select import calls
 Compile = Callable[[Kernel, Code], build.Binary]
 DRIVERS = {Code.SM_80: 12000, Code.SM_90: 12000, Code.SM_100: 13000, Code.PTX: 12080}
 """The CUDA version of a driver that runs what the compiler makes."""
-ALIGN = 256
-"""Bytes: keys and values start at multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -109,18 +108,20 @@ class _Lowering:
         self.names: dict[Kernel, str] = {}
         self.slots = tuple(
             launch.Slot(
-                op.groups.value.data * (op.key.value.data + op.value.value.data) * item,
+                op.groups.value.data * op.key.value.data * item,
+                op.groups.value.data * op.value.value.data * item,
                 None if op.window is None else op.window.value.data,
+                self.scope.ring(number) if self.scope.goes_round(number) else None,
             )
-            for op in slots.values()
+            for number, op in slots.items()
         )
-        self.places: dict[Operand, Argument] = {}
-        self.cache_bytes = 0
-        for number, op in slots.items():
-            for operand, width in ((Keys(number), op.key), (Values(number), op.value)):
-                size = op.groups.value.data * self.scope.ring(number) * width.value.data * item
-                self.places[operand] = Argument(Region.CACHE, self.cache_bytes, size, False)
-                self.cache_bytes += math.ceil(size / ALIGN) * ALIGN
+        places = launch.cache_places(self.slots, positions)
+        operands = [operand for number in slots for operand in (Keys(number), Values(number))]
+        self.places: dict[Operand, Argument] = {
+            operand: Argument(Region.CACHE, begin, end - begin, False)
+            for operand, (begin, end) in zip(operands, pairwise(places), strict=True)
+        }
+        self.cache_bytes = places[-1]
 
     def regions(self, programs: Collection[exec.Program]) -> dict[Region, int]:
         """Bytes of each; both programs have the same arena, one after the other."""
@@ -187,7 +188,7 @@ class _Lowering:
                 )
             case Keys() | Values():
                 place = self.places[operand]
-                writes = isinstance(op, exec.Append)
+                writes = any(isinstance(inner, exec.Append) for inner in op.walk())
                 return Argument(place.region, place.offset, place.size, writes)
             case Value(value, offset):
                 buffer = buffer_of(value)

@@ -1,10 +1,42 @@
-"""New keys and values into the cache."""
+"""New keys and values into the cache: (groups, positions kept, size)."""
 
 import triton
 import triton.language as tl
 
 from .rope import load_turned
-from .step import first_position, rows_of
+from .step import first_position, kept_of, rows_of
+
+
+@triton.jit
+def load_new(
+    k,
+    v,
+    cos,
+    sin,
+    position,
+    present,
+    KEY: tl.constexpr,
+    VALUE: tl.constexpr,
+    ROTARY: tl.constexpr,
+    HALF: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+):
+    """(1, key), turned, and (1, value): those that k and v point to; zeros where not `present`."""
+    first = tl.zeros((1,), tl.int32)
+    there = present & (first == 0)
+    key = load_turned(k, cos, sin, first, position + first, there, KEY, ROTARY, HALF, BLOCK_K)
+    i = tl.arange(0, BLOCK_V)[None, :]
+    value = tl.load(v + i, mask=there[:, None] & (i < VALUE), other=0.0)
+    return key, value
+
+
+@triton.jit
+def store_new(cache, new, place, there, SIZE: tl.constexpr):
+    """A new key or value (1, block) at a place of the cache, where `there`."""
+    i = tl.arange(0, new.shape[1])[None, :]
+    at = place.to(tl.int64) * SIZE
+    tl.store(cache + at + i, new.to(cache.dtype.element_ty), mask=there & (i < SIZE))
 
 
 @triton.jit
@@ -21,20 +53,23 @@ def append(
     K_STRIDE: tl.constexpr,
     V_STRIDE: tl.constexpr,
     RING: tl.constexpr,
+    ROUND: tl.constexpr,
     ROTARY: tl.constexpr,
     HALF: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_V: tl.constexpr,
 ):
-    """Position p lies at p % RING, its keys turned; grid: (rows, groups)."""
+    """The rows of k and v, the keys turned; grid: (rows, groups)."""
     row, group = tl.program_id(0), tl.program_id(1)
-    if row >= rows_of(state):
+    there = row < rows_of(state)
+    if not there:
         return
     position = first_position(state) + row
-    at = (group * RING + position % RING).to(tl.int64)
-    i, one = tl.arange(0, BLOCK), tl.zeros((1,), tl.int32)
-    head = row * K_STRIDE + group * KEY + one
-    key = load_turned(k, cos, sin, head, position + one, one == 0, KEY, ROTARY, HALF, BLOCK)
-    value = tl.load(v + row * V_STRIDE + group * VALUE + i, mask=i < VALUE, other=0.0)
-    place = keys + at * KEY + i[None, :]
-    tl.store(place, key.to(keys.dtype.element_ty), mask=(i < KEY)[None, :])
-    tl.store(values + at * VALUE + i, value.to(values.dtype.element_ty), mask=i < VALUE)
+    k += row * K_STRIDE + group * KEY
+    v += row * V_STRIDE + group * VALUE
+    key, value = load_new(
+        k, v, cos, sin, position, there, KEY, VALUE, ROTARY, HALF, BLOCK_K, BLOCK_V
+    )
+    place = group * kept_of(state, RING, ROUND) + position % RING
+    store_new(keys, key, place, there, KEY)
+    store_new(values, value, place, there, VALUE)

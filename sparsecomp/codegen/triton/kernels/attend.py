@@ -3,15 +3,22 @@
 The rows of a program are pairs of a position and a head of one group, so that keys and values are
 read once for all heads that share them. In a decode step there is one position, and programs share
 the context out; they leave parts.
+
+A decode step may append its position in the same launch (APPENDS). Programs of a launch do not wait
+for each other, so what one writes to the cache no other may read: those whose share has the new
+position take it from k and v, one of them stores it, and all read older positions alone. Its place
+is none of theirs: a ring that goes round has room for more than a window, so two positions that one
+step sees lie apart.
 """
 
 import triton
 import triton.language as tl
 
+from .append import load_new, store_new
 from .lists import is_listed
 from .rope import load_turned
 from .scalars import tanh
-from .step import first_position, rows_of
+from .step import first_position, kept_of, rows_of
 
 
 @triton.jit
@@ -44,12 +51,18 @@ def weighted(shares, values, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def load_cached(cache, group, at, there, RING: tl.constexpr, SIZE: tl.constexpr, BLOCK):
-    """(positions, size) of the keys or values of a group, at these places of the ring."""
+def load_cached(cache, at, there, SIZE: tl.constexpr, BLOCK):
+    """(positions, size) of a group's keys or values, at these places."""
     i = tl.arange(0, BLOCK)
-    places = (group * RING + at).to(tl.int64)[:, None] * SIZE + i[None, :]
+    places = at[:, None] * SIZE + i[None, :]
     inside = there[:, None] & (i < SIZE)[None, :]
     return tl.load(cache + places, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def as_cached(new, cache):
+    """What a cache keeps of a key or value."""
+    return new.to(cache.dtype.element_ty).to(tl.float32)
 
 
 @triton.jit
@@ -57,6 +70,8 @@ def attend(
     state,
     q,
     list,
+    k,
+    v,
     keys,
     values,
     slopes,
@@ -64,11 +79,13 @@ def attend(
     cos,
     sin,
     out,
+    APPENDS: tl.constexpr,
     SHARED: tl.constexpr,
     LISTED: tl.constexpr,
     KEY: tl.constexpr,
     VALUE: tl.constexpr,
     RING: tl.constexpr,
+    ROUND: tl.constexpr,
     Q_STRIDE: tl.constexpr,
     OUT_STRIDE: tl.constexpr,
     SCALE: tl.constexpr,
@@ -96,10 +113,10 @@ def attend(
     LISTED: the most heads that a list names, of which the groups are read alone; 0 without one.
     """
     group, split, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    if LISTED:
-        if not is_listed(list, group, SHARED, LISTED):
-            return
     rows, position = rows_of(state), first_position(state)
+    first = (group * kept_of(state, RING, ROUND)).to(tl.int64)
+    keys += first * KEY
+    values += first * VALUE
     m = block * BLOCK_M + tl.arange(0, BLOCK_M)
     if block * BLOCK_M >= rows * SHARED:
         return
@@ -113,6 +130,29 @@ def attend(
         share = tl.cdiv(end - begin, SPLITS * BLOCK_N) * BLOCK_N
         begin += split * share
         end = tl.minimum(end, begin + share)
+    if APPENDS:
+        has_new = (begin <= position) & (position < end)
+        end = tl.minimum(end, position)
+        new_key, new_value = load_new(
+            k + group * KEY,
+            v + group * VALUE,
+            cos,
+            sin,
+            position,
+            has_new,
+            KEY,
+            VALUE,
+            ROTARY,
+            HALF,
+            BLOCK_K,
+            BLOCK_V,
+        )
+        place = position % RING
+        store_new(keys, new_key, place, has_new & (block == 0), KEY)
+        store_new(values, new_value, place, has_new & (block == 0), VALUE)
+    if LISTED:
+        if not is_listed(list, group, SHARED, LISTED):
+            return
 
     at = row * Q_STRIDE + head * KEY
     query = SCALE * load_turned(q, cos, sin, at, p, present, KEY, ROTARY, HALF, BLOCK_K)
@@ -121,11 +161,19 @@ def attend(
     top = tl.full((BLOCK_M,), -float("inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     result = tl.zeros((BLOCK_M, BLOCK_V), tl.float32)
+    if APPENDS:
+        score = tl.sum(query * as_cached(new_key, keys), 1)
+        if SOFTCAP > 0:
+            score = SOFTCAP * tanh(score / SOFTCAP)
+        top = tl.where(has_new, score, top)
+        total += has_new.to(tl.float32)
+        result += as_cached(new_value, values)
     for start in range(begin, end, BLOCK_N):
         j = start + tl.arange(0, BLOCK_N)
         there = j < end
-        key = load_cached(keys, group, j % RING, there, RING, KEY, BLOCK_K)
-        value = load_cached(values, group, j % RING, there, RING, VALUE, BLOCK_V)
+        places = j % RING
+        key = load_cached(keys, places, there, KEY, BLOCK_K)
+        value = load_cached(values, places, there, VALUE, BLOCK_V)
         scores = product(query, key, PRECISION)
         if SOFTCAP > 0:
             scores = SOFTCAP * tanh(scores / SOFTCAP)

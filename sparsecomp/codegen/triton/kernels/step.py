@@ -17,5 +17,12 @@ def rows_of(state):
 
 
 @triton.jit
+def kept_of(state, RING: tl.constexpr, ROUND: tl.constexpr):
+    """How many positions a slot of the cache has room for: a ring that goes round RING, others as
+    many as the session holds. Position p lies at p % RING, in either."""
+    return RING if ROUND else tl.load(state + 3)
+
+
+@triton.jit
 def token_of(state, row):
     return tl.load(state + 8 + row)
