@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from gpu_models import Made
 from sparsecomp.runtime import launch
-from sparsecomp.runtime.artifact import Block, BlockKind
+from sparsecomp.runtime.artifact import BlockKind
 from sparsecomp.runtime.cuda import CudaDevice, open_device
 from sparsecomp.runtime.device import load_kernels
-from sparsecomp.runtime.gpu import GpuProgram
+from sparsecomp.runtime.gpu import GpuProgram, region_bytes
 from sparsecomp.runtime.launch import PROGRAM, Region
 
 TOKEN = 7
@@ -45,40 +46,6 @@ class TorchMemory(CudaDevice):
         return self.graph
 
 
-class Counting(TorchMemory):
-    """Runs what it is asked to capture at once, and counts what the kernels in `lists` chose."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lists: set[int] = set()
-        self.counts: list[int] = []
-
-    def begin_capture(self) -> None:
-        pass
-
-    def end_capture(self) -> Any:
-        return None
-
-    def replay(self, graph: Any) -> None:
-        pass
-
-    def launch(
-        self,
-        function: Any,
-        grid: Sequence[int],
-        threads: int,
-        shared: int,
-        arguments: Sequence[int],
-        stream: int,
-    ) -> None:
-        super().launch(function, grid, threads, shared, arguments, stream)
-        if int(function) in self.lists:
-            torch.cuda.synchronize()
-            count = np.zeros(1, np.int32)
-            self.read(count.ctypes.data, arguments[-1], count.nbytes)
-            self.counts.append(int(count[0]))
-
-
 class OnGpu:
     """A program with its weights on the GPU, and one session of it."""
 
@@ -90,7 +57,7 @@ class OnGpu:
         self._fill(self.device.memory[self.weights])
         kernels = load_kernels(self.program, self.device, made.members.__getitem__)
         self.engine = GpuProgram(self.program, kernels, self.device)
-        self.session = self._open(self.engine, self.device)
+        self.session = self._open()
         self.logits = np.zeros(self.program.regions[Region.LOGITS] // 4, np.float32)
 
     def _fill(self, region: torch.Tensor) -> None:
@@ -100,12 +67,13 @@ class OnGpu:
             region[place.offset : place.offset + place.size].copy_(piece)
         torch.cuda.synchronize()
 
-    def _open(self, engine: GpuProgram, device: TorchMemory) -> int:
+    def _open(self) -> int:
         """A session; keys and values are random, as if a text had gone before."""
-        session = engine.open_session(self.weights, self.program.positions)
-        device.memory[session][: device.memory[session].numel() // 2 * 2].view(
-            torch.bfloat16
-        ).normal_()
+        session = self.engine.open_session(self.weights, self.program.positions)
+        memory = self.device.memory[session]
+        start = region_bytes(self.program.regions[Region.ARENA])
+        size = region_bytes(self.program.regions[Region.CACHE])
+        memory[start : start + size].view(torch.bfloat16).normal_()
         torch.cuda.synchronize()
         return session
 
@@ -121,16 +89,19 @@ class OnGpu:
 
     def chosen(self, context: int) -> dict[BlockKind, float]:
         """The mean share of units that the blocks of a kind chose, counted at this context."""
-        device = Counting()
-        kernels = load_kernels(self.program, device, self.made.members.__getitem__)
-        device.lists = {
-            int(loaded.function) for name, loaded in kernels.items() if name.startswith("select_")
-        }
-        engine = GpuProgram(self.program, kernels, device)
-        session = self._open(engine, device)
-        engine.decode(session, TOKEN, context - 1, self.logits, False)
-        engine.close_session(session)
-        return _shares(self.made.blocks, device.counts)
+        before = self._counters()
+        self.engine.decode(self.session, TOKEN, context - 1, self.logits, False)
+        counted = self._counters() - before
+        found: dict[BlockKind, list[float]] = {}
+        for block in self.made.blocks:
+            share = int(counted[block.chosen_counter]) / block.units
+            found.setdefault(block.kind, []).append(share)
+        return {kind: sum(shares) / len(shares) for kind, shares in found.items()}
+
+    def _counters(self) -> npt.NDArray[np.int64]:
+        counted = np.zeros(self.program.counters, np.int64)
+        self.engine.counters(self.session, counted)
+        return counted
 
     def bytes(self, context: int) -> int:
         """What a step reads by the imposed shares: heads that are skipped read no keys."""
@@ -141,10 +112,3 @@ class OnGpu:
     def close(self) -> None:
         self.engine.close_session(self.session)
         self.device.free(self.weights)
-
-
-def _shares(blocks: Sequence[Block], counts: Sequence[int]) -> dict[BlockKind, float]:
-    found: dict[BlockKind, list[float]] = {}
-    for block, count in zip(blocks, counts, strict=True):
-        found.setdefault(block.kind, []).append(count / block.units)
-    return {kind: sum(shares) / len(shares) for kind, shares in found.items()}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparsecomp.cli.device import device_option
 from sparsecomp.cli.progress import display
 from sparsecomp.errors import SparsecompError
 
@@ -54,6 +55,7 @@ class Contender:
     type=click.Path(path_type=Path),
     help="Write the predicted and measured timelines of a decode step there, for Perfetto.",
 )
+@device_option
 @click.option(
     "--allow-native", is_flag=True, help="Run native code that was not compiled on this machine."
 )
@@ -67,6 +69,7 @@ def bench_verb(
     rounds: int,
     profile: bool,
     trace: Path | None,
+    device: str,
     allow_native: bool,
     as_json: bool,
 ) -> None:
@@ -76,31 +79,33 @@ def bench_verb(
     """
     import sparsecomp.runtime as rt
     from sparsecomp.calibrate.text import read_texts
-    from sparsecomp.evaluate.bandwidth import METHOD, read_bandwidth
+    from sparsecomp.evaluate.bandwidth import METHOD
     from sparsecomp.evaluate.speed import race
 
     named = [("artifact", artifact), *([("dense", dense)] if dense else [])]
     with contextlib.ExitStack() as stack:
         text = read_texts(texts)
         models = [
-            stack.enter_context(rt.load(path, allow_native=allow_native, device="cpu"))
+            stack.enter_context(rt.load(path, allow_native=allow_native, device=device))
             for _, path in named
         ]
+        timed = profile or trace is not None
+        require_one_device(models, timed)
         ids = _ids(text, models[0], prompt, tokens)
         observer = stack.enter_context(display())
         threads = models[0].workers
-        observer.stage("bandwidth", f"{threads} threads")
-        before = read_bandwidth(threads)
+        if threads:
+            observer.stage("bandwidth", f"{threads} threads")
+        bandwidths = _bandwidth(threads)
         observer.stage("speed", f"{rounds} rounds of {prompt} and {tokens} tokens")
         # The dense build first: ratios are over it.
         order = list(reversed(models))
-        timed = profile or trace is not None
         speeds = race(order, ids, prompt=prompt, rounds=rounds, profile=timed, observer=observer)
-        after = read_bandwidth(threads)
+        bandwidths += _bandwidth(threads)
         if trace is not None:
             traced = _trace(trace, models[0], speeds[-1], prompt + tokens // 2)
     # The machine's best: what else ran meanwhile only makes it slower.
-    bandwidth = max(before, after, key=lambda spread: spread.median)
+    bandwidth = max(bandwidths, key=lambda spread: spread.median, default=None)
     contenders = [
         Contender(name, path, model, speed)
         for (name, path), model, speed in zip(named, models, reversed(speeds), strict=True)
@@ -113,12 +118,33 @@ def bench_verb(
             "prompt_tokens": prompt,
             "decoded_tokens": tokens,
             "rounds": rounds,
-            "bandwidth": asdict(bandwidth) | {"threads": threads, "method": METHOD},
+            "device": models[0].device,
+            "bandwidth": None
+            if bandwidth is None
+            else asdict(bandwidth) | {"threads": threads, "method": METHOD},
             **{c.name: _record(c, bandwidth) for c in contenders},
         }
         click.echo(json.dumps(record, indent=2))
         return
     _print(contenders, bandwidth, METHOD, threads, profile)
+
+
+def require_one_device(models: Sequence[Model], timed: bool) -> None:
+    """Raises SparsecompError where speeds cannot be compared, or kernels not timed."""
+    paths, devices = [model.artifact.path for model in models], [model.device for model in models]
+    if len(set(devices)) > 1:
+        raise SparsecompError(
+            f"{paths[0]} runs on {devices[0]}, {paths[1]} on {devices[1]}; give --device cpu"
+        )
+    if timed and devices[0] != "cpu":
+        raise SparsecompError("--profile and --trace time programs for a CPU; give --device cpu")
+
+
+def _bandwidth(threads: int) -> list[Spread]:
+    """The machine's, as so many threads read; none where it is a GPU that does."""
+    from sparsecomp.evaluate.bandwidth import read_bandwidth
+
+    return [read_bandwidth(threads)] if threads else []
 
 
 def _trace(path: Path, model: Model, speed: Speed, context: int) -> str:
@@ -161,7 +187,7 @@ def _ids(texts: Sequence[Text], model: Model, prompt: int, tokens: int) -> list[
     raise SparsecompError(f"the text has {len(ids)} tokens, {wanted} are needed; give more --text")
 
 
-def _record(contender: Contender, bandwidth: Spread) -> dict[str, object]:
+def _record(contender: Contender, bandwidth: Spread | None) -> dict[str, object]:
     speed, stats = contender.speed, contender.speed.stats
     per_token: dict[str, float] = {
         part: size / stats.decoded for part, size in stats.weight_bytes.items()
@@ -174,7 +200,7 @@ def _record(contender: Contender, bandwidth: Spread) -> dict[str, object]:
         "decode_speed_ratio": asdict(speed.ratio),
         "bytes_per_token": per_token | {"kv": stats.kv_bytes / stats.decoded},
         "bytes_per_second": speed.bytes_per_second,
-        "share_of_bandwidth": speed.bytes_per_second / bandwidth.median,
+        "share_of_bandwidth": bandwidth and speed.bytes_per_second / bandwidth.median,
         "blocks": [asdict(block) for block in stats.blocks],
         "steps": [asdict(step) for step in speed.steps],
     }
@@ -182,7 +208,7 @@ def _record(contender: Contender, bandwidth: Spread) -> dict[str, object]:
 
 def _print(
     contenders: Sequence[Contender],
-    bandwidth: Spread,
+    bandwidth: Spread | None,
     method: str,
     threads: int,
     profile: bool,
@@ -204,15 +230,17 @@ def _print(
     reads.add_row("KV cache", *(_per_token(c, c.speed.stats.kv_bytes) for c in contenders))
     reads.add_row("all", *(f"{c.speed.stats.bytes_per_token:,.0f}" for c in contenders))
     reads.add_row("GB/s", *(f"{c.speed.bytes_per_second / 1e9:.1f}" for c in contenders))
-    shares = (c.speed.bytes_per_second / bandwidth.median for c in contenders)
-    reads.add_row("of the read bandwidth", *(f"{share:.0%}" for share in shares))
+    if bandwidth is not None:
+        shares = (c.speed.bytes_per_second / bandwidth.median for c in contenders)
+        reads.add_row("of the read bandwidth", *(f"{share:.0%}" for share in shares))
     out.print(reads)
-    out.print(
-        f"read bandwidth: {bandwidth.median / 1e9:.1f} GB/s "
-        f"({bandwidth.low / 1e9:.1f}-{bandwidth.high / 1e9:.1f}), {threads} threads, "
-        f"measured in this run by {method}; weights that stay in a cache are read faster",
-        soft_wrap=True,
-    )
+    if bandwidth is not None:
+        out.print(
+            f"read bandwidth: {bandwidth.median / 1e9:.1f} GB/s "
+            f"({bandwidth.low / 1e9:.1f}-{bandwidth.high / 1e9:.1f}), {threads} threads, "
+            f"measured in this run by {method}; weights that stay in a cache are read faster",
+            soft_wrap=True,
+        )
     for contender in contenders:
         if profile:
             _print_profile(contender)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparsecomp.cli.device import device_option
 from sparsecomp.cli.progress import display
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ Row = tuple[str, "Estimate", str]
 @click.option(
     "--full-logits", is_flag=True, help="Read all of the artifact's head, where it is sketched."
 )
+@device_option
 @click.option(
     "--allow-native", is_flag=True, help="Run native code that was not compiled on this machine."
 )
@@ -77,6 +79,7 @@ def eval_verb(
     task_file: Path | None,
     limit: int | None,
     full_logits: bool,
+    device: str,
     allow_native: bool,
     as_json: bool,
 ) -> None:
@@ -95,7 +98,7 @@ def eval_verb(
         # All that may be wrong with the input comes before what takes long.
         text = evaluate.read_texts(texts)
         file = None if task_file is None else evaluate.read_tasks(task_file, limit)
-        model = stack.enter_context(rt.load(artifact, allow_native=allow_native, device="cpu"))
+        model = stack.enter_context(rt.load(artifact, allow_native=allow_native, device=device))
         windows = evaluate.cut_windows(text, model, length=window, tokens=tokens) if text else []
         items = None if file is None else evaluate.item_windows(file.items, model)
 
@@ -104,7 +107,7 @@ def eval_verb(
         reference: evaluate.LogitSource
         if dense is not None:
             reference_model = stack.enter_context(
-                rt.load(dense, allow_native=allow_native, device="cpu")
+                rt.load(dense, allow_native=allow_native, device=device)
             )
             reference = evaluate.ArtifactLogits(reference_model)
         else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparsecomp.cli.continuing import echo_text, record, sampling_options, speed
+from sparsecomp.cli.device import device_option
 from sparsecomp.errors import SparsecompError
 
 if TYPE_CHECKING:
@@ -18,13 +19,7 @@ if TYPE_CHECKING:
 @click.option("-p", "--prompt", required=True, help="The text to continue.")
 @sampling_options
 @click.option("--chat", is_flag=True, help="Make the prompt a user's turn of a chat.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="What to run on; auto: a GPU where there is one that ARTIFACT has a program for.",
-)
+@device_option
 @click.option(
     "--allow-native", is_flag=True, help="Run code that was not compiled on this machine."
 )

@@ -1,6 +1,7 @@
-"""What a native program counts while it decodes, and where: read off its exec IR.
+"""What a program counts while it decodes, and where: read off its exec IR.
 
-Emission and the manifest both ask here, so that they agree.
+Emission and the manifest both ask here, so that they agree; so do the programs of an artifact for
+different machines, which have their kernels in different orders.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
 
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import shape_of
@@ -33,7 +35,7 @@ class Counters:
 
 
 def counters(module: ModuleOp) -> Counters:
-    """The counters of a module's @decode, in the order of its kernels."""
+    """The counters of a module's @decode, by the modules of the model that they belong to."""
     chosen: dict[exec.Select, int] = {}
     further: dict[exec.SparseMlp, int] = {}
     trace: dict[exec.Select, int] = {}
@@ -41,7 +43,7 @@ def counters(module: ModuleOp) -> Counters:
     for program in module.ops:
         if not isinstance(program, exec.Program) or program.sym_name.data != DECODE:
             continue
-        for op in program.walk():
+        for op in sorted(program.body.walk(), key=_module):
             if isinstance(op, exec.Select):
                 chosen[op], trace[op] = count, slots
                 slots += shape_of(op.out)[-1]
@@ -51,3 +53,7 @@ def counters(module: ModuleOp) -> Counters:
                 continue
             count += 1
     return Counters(chosen, further, trace, count, slots)
+
+
+def _module(op: Operation) -> str:
+    return getattr(op.attributes.get("module"), "data", "")

@@ -25,6 +25,7 @@ from .fuse_norms import FuseNorms
 from .fuse_residual import FuseResidual
 from .fuse_rope import FuseRope
 from .fuse_scale import FuseScale
+from .fuse_selection import FuseSelection
 from .fuse_sparse_attention import FuseSparseAttention
 from .fuse_sparse_mlp import FuseSparseMlp
 from .insert_predictors import InsertPredictors
@@ -106,6 +107,7 @@ CUDA_LOWERING: tuple[Step, ...] = (
     Step("exec", FuseRope()),
     Step("exec", FuseScale()),
     Step("exec", FuseAppend()),
+    Step("exec", FuseSelection()),
     Step("exec", FuseLinears()),
     Step("exec", FuseNorms()),
     Step("exec", ScheduleStreams()),

@@ -3,7 +3,7 @@
 Buffers that do not live at the same time share bytes. A buffer lives from its first write to its
 last read; one that other workers read, until the barrier after that, for a slower one may still be
 reading. On a GPU one life ends before another where all that uses the first happens before all that
-uses the second.
+uses the second. Its lists live to the end of a step: whoever traces what is chosen reads them then.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sparsecomp.dialects.exec import Space, buffer_of, shape_of
 
 from .base import Form, Pass, PassContext
 from .forms import programs
-from .streams import Order
+from .streams import Order, each
 
 ALIGN = 64
 """Bytes: a cache line, and the widest vector."""
@@ -93,6 +93,7 @@ def lives(program: exec.Program) -> Sequence[Life]:
 def lives_on_streams(program: exec.Program) -> list[Uses]:
     order = Order.of(program)
     found: dict[exec.Buffer, Uses] = {}
+    last = max(order.bit.values(), default=0)
     for op, bit in order.bit.items():
         assert isinstance(op, exec.Kernel)
         for operand in (*op.inputs, *op.outputs):
@@ -103,6 +104,9 @@ def lives_on_streams(program: exec.Program) -> list[Uses]:
             life = found.setdefault(buffer, Uses(buffer, size, 0, order.before[op]))
             life.uses |= bit
             life.before &= order.before[op]
+        for kernel in each(op):
+            if isinstance(kernel, exec.Select) and (buffer := buffer_of(kernel.out)) in found:
+                found[buffer].uses |= last
     return list(found.values())
 
 

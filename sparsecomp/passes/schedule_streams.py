@@ -71,7 +71,8 @@ def beside(graph: nx.DiGraph[exec.Kernel], predicted: set[exec.Kernel]) -> set[e
         needed = [place[k] for op in one for k in graph.pred[op] if k not in one]
         needing = [place[k] for op in one for k in graph.succ[op] if k not in one]
         between = kernels[max(needed, default=len(kernels)) : min(needing, default=0)]
-        if any(isinstance(k, WORK) for op in between[1:] if op not in predicted for k in each(op)):
+        others = (k for op in between[1:] if op not in predicted for k in each(op))
+        if any(isinstance(kernel, WORK) for kernel in others):
             hidden |= one
     return hidden
 

@@ -19,6 +19,7 @@ from sparsecomp.dialects.exec import Mode, buffer_of
 
 from .machine import Machine
 from .schedule_workers import all_reduces, reads, writes_for_others
+from .streams import each
 
 Place = Operation | int
 """A buffer, or the number of a cache slot."""
@@ -75,12 +76,15 @@ def latest_sections(graph: nx.DiGraph) -> dict[exec.Kernel, int]:
 
 
 def predictions(program: exec.Program) -> set[exec.Kernel]:
-    """The kernels on which only lists of chosen units depend, the selections among them."""
+    """The kernels on which only lists of chosen units depend, the selections among them; launches
+    that leave nothing else, too."""
     found: set[exec.Kernel] = set()
     readers: dict[exec.Buffer | None, list[exec.Kernel]] = {}
     for op in reversed(kernels(program)):
-        uses = [use for value in op.outputs for use in readers.get(buffer_of(value), ())]
-        if isinstance(op, exec.Select) or (uses and all(use in found for use in uses)):
+        lists = {k.out for k in each(op) if isinstance(k, exec.Select)}
+        others = [value for value in op.outputs if value not in lists]
+        uses = [use for value in others for use in readers.get(buffer_of(value), ())]
+        if (lists or uses) and all(use in found for use in uses):
             found.add(op)
         for value in op.inputs:
             readers.setdefault(buffer_of(value), []).append(op)

@@ -18,6 +18,7 @@ from sparsecomp.errors import SparsecompError
 from sparsecomp.runtime.device import Device, Loaded, OutOfMemory
 from sparsecomp.runtime.launch import (
     CAPACITY,
+    COUNT_BYTES,
     FIRST_TOKEN,
     FULL_LOGITS,
     POSITION,
@@ -33,19 +34,27 @@ from sparsecomp.runtime.native import Exchange
 
 REGION_ALIGN = 256
 """Bytes: each region of a session starts at a multiple of it."""
-OWN_REGIONS = (Region.ARENA, Region.CACHE, Region.STATE, Region.LOGITS)
+OWN_REGIONS = (
+    Region.ARENA,
+    Region.CACHE,
+    Region.STATE,
+    Region.LOGITS,
+    Region.LIMITS,
+    Region.COUNTS,
+)
 """Those that every session has for itself."""
 
 
 @dataclass
 class _Sequence:
     """A session: where its regions are, where in its cache is what the program says begins
-    elsewhere, how many positions it holds, and what it has counted."""
+    elsewhere, how many positions it holds, and what is counted without its regions."""
 
     addresses: Mapping[Region, int]
     cache: Mapping[int, int]
     capacity: int
     graph: Any = None
+    trace: npt.NDArray[np.int32] | None = None
     counted: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(OWN_COUNTERS, np.int64))
 
 
@@ -84,7 +93,7 @@ class GpuProgram:
         offsets, size = {}, 0
         for region in OWN_REGIONS:
             offsets[region] = size
-            size += -(-sizes[region] // REGION_ALIGN) * REGION_ALIGN
+            size += region_bytes(sizes[region])
         with self._lock:
             try:
                 memory = self._device.allocate(size)
@@ -93,6 +102,10 @@ class GpuProgram:
                     f"{error}, for a session of {capacity} positions; give a smaller capacity"
                 ) from None
             own = {region: memory + offset for region, offset in offsets.items()}
+            limits = np.array(program.limits, np.float32)
+            zeros = np.zeros(sizes[Region.COUNTS], np.uint8)
+            for region, values in ((Region.LIMITS, limits), (Region.COUNTS, zeros)):
+                self._device.write(own[region], values.ctypes.data, values.nbytes)
             moved = dict(zip(cache_places(program.slots, program.positions), places, strict=True))
             self._sessions[memory] = _Sequence({Region.WEIGHTS: model} | own, moved, capacity)
         return memory
@@ -141,23 +154,36 @@ class GpuProgram:
                 sequence.graph = self._captured(sequence, steps)
             self._device.replay(sequence.graph)
             self._read_logits(sequence, logits)
+            self._read_lists(sequence)
             sequence.counted[TOKENS_COUNTER] += 1
-            sequence.counted[KV_COUNTER] += self._program.kv_bytes(position)
+            sequence.counted[KV_COUNTER] += self._program.uncounted_bytes(position)
 
     def counters(self, session: int, out: npt.NDArray[np.int64]) -> None:
-        """Raises SparsecompError where the model is sparse: the program counts no units."""
-        if len(out) > OWN_COUNTERS:
-            _only_on_cpu("counts what it chooses")
+        """Raises SparsecompError when the program has not as many."""
+        if len(out) != self._program.counters:
+            raise SparsecompError("its CUDA program has not the counters that its manifest says")
+        counts = np.zeros(self._program.regions[Region.COUNTS] // COUNT_BYTES, np.int64)
         with self._lock:
-            out[:] = self._sessions[session].counted
+            sequence = self._sessions[session]
+            address = sequence.addresses[Region.COUNTS]
+            self._device.read(counts.ctypes.data, address, counts.nbytes)
+            out[:] = 0
+            out[:OWN_COUNTERS] = sequence.counted
+        for count in self._program.counts:
+            found = counts[count.first : count.first + count.size]
+            out[count.counter] += count.unit * found.sum()
 
     def trace(self, session: int, room: npt.NDArray[np.int32] | None) -> None:
-        if room is not None:
-            _only_on_cpu("traces what it chooses")
+        if room is not None and len(room) != self._program.trace_slots:
+            raise SparsecompError("its CUDA program has not the trace slots that its manifest says")
+        with self._lock:
+            self._sessions[session].trace = room
 
     def profile(self, session: int, ticks: npt.NDArray[np.int64] | None) -> None:
         if ticks is not None:
-            _only_on_cpu("times its kernels")
+            raise SparsecompError(
+                "only a program for the CPU times its kernels; load it with device='cpu'"
+            )
 
     def _set_state(
         self,
@@ -205,6 +231,25 @@ class GpuProgram:
         address = sequence.addresses[Region.LOGITS]
         self._device.read(logits.ctypes.data, address, logits.nbytes)
 
+    def _read_lists(self, sequence: _Sequence) -> None:
+        """Fills the trace, where one is asked for."""
+        if sequence.trace is None:
+            return
+        for units in self._program.lists:
+            numbers = np.empty(units.numbers, np.int32)
+            address = sequence.addresses[Region.ARENA] + units.offset
+            self._device.read(numbers.ctypes.data, address, numbers.nbytes)
+            held, entries = np.split(numbers, [units.segments])
+            there = np.arange(units.size) < held[:, None]
+            chosen = entries.reshape(units.segments, units.size)[there]
+            sequence.trace[units.slot] = len(chosen)
+            sequence.trace[units.slot + 1 :][: len(chosen)] = chosen
+
+
+def region_bytes(size: int) -> int:
+    """What a session takes for a region of so many bytes."""
+    return -(-size // REGION_ALIGN) * REGION_ALIGN
+
 
 def _address(sequence: _Sequence, argument: Argument | None) -> int:
     if argument is None:
@@ -212,7 +257,3 @@ def _address(sequence: _Sequence, argument: Argument | None) -> int:
     is_cache = argument.region is Region.CACHE
     offset = sequence.cache[argument.offset] if is_cache else argument.offset
     return sequence.addresses[argument.region] + offset
-
-
-def _only_on_cpu(what: str) -> NoReturn:
-    raise SparsecompError(f"only a program for the CPU {what}; load it with device='cpu'")

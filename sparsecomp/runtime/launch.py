@@ -1,9 +1,10 @@
 """cuda/program.json: the launches of a GPU program, as frozen dataclasses.
 
 All about a launch is constant; what changes from step to step lies in the state, so that a step can
-be captured once and replayed. Memory is five regions: the weights as they lie in the artifact, and
-for each session an arena of buffers, the KV cache, the state and the logits. A session may hold
-fewer positions than the program; then keys and values begin earlier in its cache than is said here.
+be captured once and replayed. Memory is seven regions: the weights as they lie in the artifact,
+and for each session an arena of buffers, the KV cache, the state, the logits, what scores are
+compared with and what is counted. A session may hold fewer positions than the program; then keys
+and values begin earlier in its cache than is said here.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ caller wants all logits exact, how many positions the session holds, and the fir
 CACHE_ALIGN = 256
 """Bytes: keys and values start at multiples of it."""
 
+COUNT_BYTES = 8
 WARP = 32
 MAX_GRID = (2**31 - 1, 65535, 65535)
 
@@ -49,6 +51,10 @@ class Region(enum.StrEnum):
     CACHE = "cache"
     STATE = "state"
     LOGITS = "logits"
+    LIMITS = "limits"
+    """f32 each, the program's `limits`."""
+    COUNTS = "counts"
+    """int64 each, from 0 on: a decode step adds to them, one program to each."""
 
 
 class Code(enum.StrEnum):
@@ -128,16 +134,23 @@ class Steps:
 @dataclass(frozen=True)
 class Slot:
     """Keys and values of one attention: bytes of a position's, positions attended to (None: all),
-    and positions kept, over and over (None: as many as the session holds)."""
+    and positions kept, over and over (None: as many as the session holds). `counted`: what is read
+    depends on the heads that are chosen, so a step counts it."""
 
     key_bytes: NonNegative
     value_bytes: NonNegative
     window: Positive | None
     ring: Positive | None
+    counted: bool = False
 
     @property
     def position_bytes(self) -> int:
         return self.key_bytes + self.value_bytes
+
+    def bytes_read(self, position: int) -> int:
+        """Of all heads by a decode step at `position`."""
+        length = position + 1 if self.window is None else min(position + 1, self.window)
+        return length * self.position_bytes
 
 
 def cache_places(slots: Sequence[Slot], capacity: int) -> tuple[int, ...]:
@@ -152,12 +165,43 @@ def cache_places(slots: Sequence[Slot], capacity: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class Count:
+    """`size` counts from the one at `first` on: their sum, times `unit`, belongs to the manifest's
+    `counter`."""
+
+    counter: NonNegative
+    first: NonNegative
+    size: Positive
+    unit: Positive
+
+
+@dataclass(frozen=True)
+class UnitList:
+    """A list of chosen units at the end of a decode step, int32: `offset` bytes into the arena lies
+    how many each of its segments holds, then the segments, `size` apart. In a trace it is in order,
+    from `slot` on.
+    """
+
+    slot: NonNegative
+    offset: NonNegative
+    segments: Positive
+    size: Positive
+
+    @property
+    def numbers(self) -> int:
+        """How many it has room for, those of its segments included."""
+        return self.segments * (1 + self.size)
+
+
+@dataclass(frozen=True)
 class LaunchProgram:
     """Everything in cuda/program.json.
 
     `drivers` is the CUDA version that a driver must have for each kind of code, 12080 for 12.8.
     `tile` is how many tokens of a prompt a step takes at most, `positions` what a session holds at
-    most, `regions` the bytes of each region, the cache with all positions.
+    most, `regions` the bytes of each region, the cache with all positions. `counters` and
+    `trace_slots` are as many as the manifest describes, `counts` what kernels add up for the ones,
+    `lists` what the others show. `limits` are the numbers of that region.
     """
 
     drivers: Mapping[Code, Positive]
@@ -169,14 +213,19 @@ class LaunchProgram:
     kernels: Mapping[str, Kernel]
     prefill: Steps
     decode: Steps
+    counters: NonNegative
+    counts: tuple[Count, ...]
+    limits: tuple[float, ...]
+    trace_slots: NonNegative
+    lists: tuple[UnitList, ...]
 
     def kv_bytes(self, position: int) -> int:
-        """Bytes of keys and values that a decode step at `position` reads."""
-        lengths = (
-            position + 1 if slot.window is None else min(position + 1, slot.window)
-            for slot in self.slots
-        )
-        return sum(n * slot.position_bytes for n, slot in zip(lengths, self.slots, strict=True))
+        """Bytes of keys and values that a decode step at `position` reads at most."""
+        return sum(slot.bytes_read(position) for slot in self.slots)
+
+    def uncounted_bytes(self, position: int) -> int:
+        """Those that no kernel counts."""
+        return sum(slot.bytes_read(position) for slot in self.slots if not slot.counted)
 
 
 def state_bytes(tile: int) -> int:
@@ -223,6 +272,20 @@ def _check(program: LaunchProgram) -> None:
                 raise SparsecompError(f"kernels.{name}.{code}: is not a SHA-256 in hex")
             if not BINARY_MEMBER.fullmatch(binary_member(code, name)):
                 raise SparsecompError(f"kernels: {name!r} is no name of a kernel")
+    if 4 * len(program.limits) > program.regions[Region.LIMITS]:
+        raise SparsecompError("limits: are more than their region holds")
+    for place, count in enumerate(program.counts):
+        if count.counter >= program.counters:
+            raise SparsecompError(
+                f"counts[{place}].counter: is {count.counter}, of {program.counters}"
+            )
+        if (count.first + count.size) * COUNT_BYTES > program.regions[Region.COUNTS]:
+            raise SparsecompError(f"counts[{place}]: ends beyond the region")
+    for place, units in enumerate(program.lists):
+        if units.slot >= program.trace_slots:
+            raise SparsecompError(f"lists[{place}].slot: is beyond {program.trace_slots}")
+        if units.offset + 4 * units.numbers > program.regions[Region.ARENA]:
+            raise SparsecompError(f"lists[{place}]: ends beyond the arena")
     for name, steps in (("prefill", program.prefill), ("decode", program.decode)):
         if steps.always > len(steps.launches):
             raise SparsecompError(f"{name}.always: is beyond its launches")
@@ -257,5 +320,5 @@ def _check_launch(program: LaunchProgram, steps: Steps, place: int, launch: Laun
         places = cache_places(program.slots, program.positions)
         if argument.region is Region.CACHE and argument.offset not in places[:-1]:
             raise SparsecompError(f".arguments[{i}]: is no beginning of keys or values")
-        if argument.writes and argument.region in (Region.WEIGHTS, Region.STATE):
+        if argument.writes and argument.region in (Region.WEIGHTS, Region.STATE, Region.LIMITS):
             raise SparsecompError(f".arguments[{i}]: writes to the {argument.region}")

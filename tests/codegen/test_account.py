@@ -225,7 +225,7 @@ exec.program @decode attributes {tile = 1 : i64, workers = 2 : i64} {
   %o = exec.buffer : memref<1x16xf32>
   exec.linear %n, @low.rows into %r {part = #exec<part predictors>} : memref<1x16xf32>, memref<1x4xf32>
   exec.linear %r, @heads.rows into %s {part = #exec<part predictors>} : memref<1x4xf32>, memref<1x8xf32>
-  exec.select %s into %heads {threshold = 0.0 : f64, density = 0.5 : f64, part = #exec<part predictors>} : memref<1x8xf32>, memref<1x9xf32>
+  exec.select %s into %heads {threshold = 0.0 : f64, density = 0.5 : f64, module = "attn", part = #exec<part predictors>} : memref<1x8xf32>, memref<1x9xf32>
   exec.sparse_linear %n, @q.rows of %heads : memref<1x9xf32> into %q {bias = @q_bias.floats, side = #spz<side outputs>, blocks = 8 : i64, density = 0.5 : f64, part = #exec<part attention>} : memref<1x16xf32>, memref<1x32xf32>
   exec.attend %q of %heads : memref<1x9xf32> from 0 : i64 into %a {scale = 1.0 : f64, module = "attn"} : memref<1x32xf32>, memref<1x32xf32>
   exec.sparse_linear %a, @o.columns of %heads : memref<1x9xf32> into %o {side = #spz<side inputs>, blocks = 8 : i64, density = 0.5 : f64, part = #exec<part attention>} : memref<1x32xf32>, memref<1x16xf32>
@@ -234,13 +234,13 @@ exec.program @decode attributes {tile = 1 : i64, workers = 2 : i64} {
   %list = exec.buffer : memref<1x41xf32>
   %y = exec.buffer : memref<1x48xf32>
   exec.linear %r, @scores.rows into %t {bias = @bias.floats, part = #exec<part predictors>} : memref<1x4xf32>, memref<1x40xf32>
-  exec.select %t into %list {threshold = 0.0 : f64, density = 0.25 : f64, part = #exec<part predictors>} : memref<1x40xf32>, memref<1x41xf32>
+  exec.select %t into %list {threshold = 0.0 : f64, density = 0.25 : f64, module = "mlp.0", part = #exec<part predictors>} : memref<1x40xf32>, memref<1x41xf32>
   exec.sparse_mlp %x, @mlp.neurons of %list : memref<1x41xf32> into %y {up_bias = @plain_bias.floats, act = #spz<act relu>, density = 0.25 : f64, active = 0.1 : f64, module = "mlp.0"} : memref<1x16xf32>, memref<1x48xf32>
   // Gates first, then up and down of half the neurons.
   %v = exec.buffer : memref<1x40xf32>
   %some = exec.buffer : memref<1x41xf32>
   exec.neurons %y, @gated.neurons into %v {gated, gate_only, gate_bias = @gate_bias.floats, act = #spz<act silu>} : memref<1x48xf32>, memref<1x40xf32>
-  exec.select %v into %some {threshold = 0.5 : f64, magnitude, density = 0.5 : f64, part = #exec<part mlp>} : memref<1x40xf32>, memref<1x41xf32>
+  exec.select %v into %some {threshold = 0.5 : f64, magnitude, density = 0.5 : f64, module = "mlp.1", part = #exec<part mlp>} : memref<1x40xf32>, memref<1x41xf32>
   exec.sparse_mlp %y, @gated.neurons of %some : memref<1x41xf32> knowing %v : memref<1x40xf32> into %x {gated, gate_known, gate_bias = @gate_bias.floats, up_bias = @up_bias.floats, act = #spz<act silu>, density = 0.5 : f64, active = 0.5 : f64, module = "mlp.1"} : memref<1x48xf32>, memref<1x16xf32>
 }
 """  # noqa: E501

@@ -68,6 +68,7 @@ SELECTS = {
     "best of one group": (50, dict(count=12, group=50)),
     "all of a short group": (6, dict(count=7, group=9)),
     "best of many": (20000, dict(count=100, group=20000, or_all=True)),
+    "most of many": (9000, dict(count=7000, group=9000)),
 }
 
 
@@ -304,6 +305,7 @@ def test_what_a_sparse_decode_step_launches_fits() -> None:
     fits(sketch(32000, 4096))
     fits(select(128256, count=1536, group=128256, or_all=True))
     fits(select(16384, count=10, group=128))
+    fits(select(16384, count=9000, group=16384))
 
 
 def test_what_reads_quantised_weights_fits() -> None:

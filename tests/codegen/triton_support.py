@@ -30,7 +30,19 @@ from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from sparsecomp.codegen.storage import storage_bytes
 from sparsecomp.codegen.triton.build import cubin, resources
-from sparsecomp.codegen.triton.call import FLOAT, Keys, Operand, State, Value, Values, Weight, start
+from sparsecomp.codegen.triton.call import (
+    FLOAT,
+    Counts,
+    Keys,
+    Limits,
+    Operand,
+    State,
+    Value,
+    Values,
+    Weight,
+    start,
+)
+from sparsecomp.codegen.triton.lists import maker, segments_of
 from sparsecomp.codegen.triton.select import Call, Scope, calls, parts
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import Mode, Space, WorkAttr, buffer_of, shape_of
@@ -192,6 +204,7 @@ class Run:
     memory: np.memmap
     file: Path
     places: dict[object, int]
+    counts: dict[exec.Kernel, np.ndarray]
 
     def address(self, operand: Operand) -> int | None:
         match operand:
@@ -202,6 +215,10 @@ class Run:
             case Weight(storage, offset):
                 return self.places[storage] + offset
             case Keys() | Values():
+                return self.places[operand]
+            case Counts(of, _):
+                return self.places[of]
+            case Limits():
                 return self.places[operand]
             case Value(value, offset):
                 return self.places[buffer_of(value)] + start(value) * FLOAT + offset
@@ -218,6 +235,21 @@ class Run:
         for call in found:
             offsets = [self.address(operand) for operand in call.operands]
             launch(self.file, call.kernel, offsets, call.grid)
+        return found
+
+    def entries(self, op: exec.Select) -> list[int]:
+        """The list that a selection left."""
+        lies, numbers = (
+            segments_of(op),
+            self.memory.view(np.int32)[self.places[buffer_of(op.out)] // 4 :],
+        )
+        segments = enumerate(numbers[: lies.number])
+        starts = [(lies.number + s * lies.size, count) for s, count in segments]
+        return [int(n) for start, count in starts for n in numbers[start : start + count]]
+
+    def counted(self, op: exec.Kernel) -> list[int]:
+        """What a kernel has added up."""
+        found: list[int] = self.counts[op].tolist()
         return found
 
     def cache(self, slot: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -273,12 +305,32 @@ def begin(
         for key, tensor in ((Keys(n), ring.k), (Values(n), ring.v)):
             places[key] = size
             size += aligned(tensor.numel() * tensor.element_size())
+    sizes = {
+        operand.of: operand.size
+        for op in kernels(module)
+        for call in calls(op, scope)
+        for operand in call.operands
+        if isinstance(operand, Counts)
+    }
+    for op, count in sizes.items():
+        places[op] = size
+        size += aligned(8 * count)
+    selects = [op for op in module.walk() if isinstance(op, exec.Select)]
+    for select in selects:
+        places[Limits(select)] = size
+        size += aligned(2 * FLOAT)
     file = Path(tempfile.mkdtemp(dir=folder), "memory")
     memory = np.memmap(file, np.uint8, "w+", shape=(size,))
     memory[:] = 0xFF  # not a number, read as a float
     for storage in storages:
         data = np.frombuffer(storage_bytes(storage, by_name.__getitem__), np.uint8)
         memory[places[storage] : places[storage] + len(data)] = data
+    for select in selects:
+        given = [n.value.data for n in (select.threshold, select.below) if n is not None]
+        memory[places[Limits(select)] :][: 4 * len(given)].view(np.float32)[:] = given
+    counts = {op: memory[places[op] :][: 8 * n].view(np.int64) for op, n in sizes.items()}
+    for numbers in counts.values():
+        numbers[:] = 0
     call = reference.Call(
         workers=1,
         shared=torch.empty(0),
@@ -305,7 +357,8 @@ def begin(
     state = memory[:WORKSPACE].view(np.int32)
     state[:4] = position, len(tokens), full_logits, CAPACITY
     state[8 : 8 + len(tokens)] = tokens
-    return Run(module, scope, reference.Worker(call, 0, range(len(tokens))), memory, file, places)
+    worker = reference.Worker(call, 0, range(len(tokens)))
+    return Run(module, scope, worker, memory, file, places, counts)
 
 
 def _set_work(op: exec.Kernel) -> None:
@@ -359,9 +412,10 @@ def check_value(run: Run, value: SSAValue, tolerance: float) -> None:
     """That a buffer holds the same in both worlds: floats, or a list."""
     expected, actual = run.worker.tensor(value), run.floats(value)
     if any(isinstance(use.operation, exec.Select) and use.index for use in value.uses):
-        expected, actual = expected.view(torch.int32), actual.view(torch.int32)
-        n = 1 + int(expected[0, 0])
-        assert actual[0, :n].tolist() == expected[0, :n].tolist()
+        select = maker(value)
+        count, *entries = expected[0].view(torch.int32).tolist()
+        assert run.entries(select) == entries[:count]
+        assert sum(run.counted(select)) == count
     else:
         torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 

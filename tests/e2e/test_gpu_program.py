@@ -17,7 +17,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 import sparsecomp.runtime as rt
 from sparsecomp.codegen.storage import storage_bytes
-from sparsecomp.codegen.triton import dense, parts, program, sparse
+from sparsecomp.codegen.triton import dense, parts, policy, program, sparse
 from sparsecomp.codegen.triton.call import Kernel
 from sparsecomp.dialects import exec
 from sparsecomp.options import CudaTarget, Target
@@ -86,7 +86,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter takes milliseconds for each program of a grid: few do all."""
     monkeypatch.setattr(select_kernels, "ROWS_PER_WORKER", TILE)
     monkeypatch.setattr(parts, "MAX_SPLITS", 3)
-    for module in (dense, parts, sparse):
+    for module in (dense, parts, policy, sparse):
         monkeypatch.setattr(module, "PROGRAMS", 4)
 
 

@@ -3,21 +3,27 @@ reference does."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from e2e_support import error, random_ids
+from e2e_support import compile_dir, error, random_ids
 from families import make_model_dir
+from gpu_devices import InterpretingDevice, uncompiled
 from imposed import Masked, impose
 from test_gpu_program import Opened, small
 
+import sparsecomp.runtime as rt
 from sparsecomp import nibbles
+from sparsecomp.codegen.triton import lists, program
+from sparsecomp.codegen.triton.call import Kernel
 from sparsecomp.dialects import exec
-from sparsecomp.options import Dtype
+from sparsecomp.options import CudaTarget, Dtype, Target
 from sparsecomp.reference import kernels
 from sparsecomp.reference.exec import Session
+from sparsecomp.runtime import cuda
 from sparsecomp.sparsity import Cutoff, Exact, LowRank, Nested, Sketch
 
 __all__ = ["small"]
@@ -47,6 +53,46 @@ def test_heads_and_neurons(tmp_path: Path) -> None:
     assert error(np.stack(actual), expected) < 5e-5
     dense = Masked(path, None, POSITIONS).logits(IDS, PROMPT).numpy()
     assert error(dense, expected) > 1e-2
+
+
+def test_what_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much as on the CPU, whichever stream is faster: chosen units, neurons that do not come out
+    as 0, keys and values of the heads that are read."""
+    units = 8  # neurons, or heads
+    monkeypatch.setattr(lists, "LEAST_SEGMENT", 4)
+    path = make_model_dir("opt", tmp_path / "model", ffn_dim=units, num_attention_heads=units)
+    neurons = LowRank(rank=6, threshold=0.0, density=0.5, active=0.25)
+    layer = "model.decoder.layers"
+    choices = {
+        f"{layer}.0": neurons,
+        f"{layer}.1": dataclasses.replace(neurons, lookahead=1),
+        f"{layer}.1.self_attn": LowRank(rank=4, count=3, group=units, density=0.3, active=0.3),
+    }
+    kernels: dict[bytes, Kernel] = {}
+    monkeypatch.setattr(program, "compile_kernel", uncompiled(kernels))
+    artifact = compile_dir(
+        path,
+        tmp_path / "model.spz",
+        targets=(Target.NATIVE, CudaTarget.SM_90),
+        sparse=impose(choices, 32, units),
+    )
+    found = []
+    for side_first in (True, False, None):
+        device = InterpretingDevice(tmp_path, kernels=kernels, side_first=bool(side_first))
+        monkeypatch.setattr(cuda, "open_device", lambda device=device: device)
+        where = "cpu" if side_first is None else "cuda"
+        with rt.load(artifact, device=where) as model, model.session() as session:
+            session.prefill(IDS[:PROMPT])
+            session.trace()
+            logits = session.decode(IDS[PROMPT])
+            chosen = [units.tolist() for units in session.chosen()]
+            found.append(((session.stats(), chosen), logits))
+    (first, one), (second, other), (on_cpu, expected) = found
+    assert first == second == on_cpu
+    assert error(one, expected) < 5e-5 and error(other, expected) < 5e-5
+    assert all(
+        0 < block.active < block.density < 1 for block in on_cpu[0].blocks if block.kind == "mlp"
+    )
 
 
 def test_sorted_neurons_and_a_sketched_head(

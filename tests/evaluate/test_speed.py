@@ -130,6 +130,27 @@ def test_too_short_a_text(artifact: Path, tmp_path: Path) -> None:
         bench(artifact, "--text", short, "--prompt", 5, "--tokens", 5)
 
 
+def test_on_a_gpu(artifact: Path, held: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's bandwidth says nothing there, and nothing times kernels."""
+    load, left = rt.load, ["a GPU", "a GPU", "a GPU", "cpu"]
+
+    def on_gpu(path: Path, *, allow_native: bool, device: str) -> rt.Model:
+        assert device == "auto"
+        model = load(path, device="cpu")
+        model.device, model.program = left.pop(0), None
+        return model
+
+    monkeypatch.setattr(rt, "load", on_gpu)
+    options = ("--text", held, "--prompt", 5, "--tokens", 5, "--rounds", 1)
+    record = json.loads(bench(artifact, *options, "--json"))
+    assert (record["device"], record["bandwidth"]) == ("a GPU", None)
+    assert record["artifact"]["share_of_bandwidth"] is None
+    with pytest.raises(SparsecompError, match="time programs for a CPU; give --device cpu"):
+        bench(artifact, *options, "--profile")
+    with pytest.raises(SparsecompError, match=r"runs on a GPU, .* on cpu; give --device cpu"):
+        bench(artifact, *options, "--dense", artifact)
+
+
 def test_a_race_counts_its_rounds_alone(model: rt.Model) -> None:
     (speed,) = race([model], range(3, 13), prompt=4, rounds=3)
     assert (speed.stats.prefilled, speed.stats.decoded, speed.steps) == (12, 18, ())

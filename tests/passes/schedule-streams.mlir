@@ -2,7 +2,8 @@
 
 // The selection %list reads %x, as the first MLP does: stream 1 predicts it meanwhile. The second
 // selection has nothing to hide behind, and stays on the main stream. What a kernel leaves in
-// parts has room for them; bytes are used again only where all that used them is known to be done.
+// parts has room for them; bytes are used again only where all that used them is known to be done,
+// those of lists not at all.
 exec.storage @table.rows {layout = #exec<layout rows>, element = f32, shape = array<i64: 40, 16>, of = [@table]}
 exec.storage @rank.rows {layout = #exec<layout rows>, element = f32, shape = array<i64: 4, 16>, of = [@rank]}
 exec.storage @score.rows {layout = #exec<layout rows>, element = f32, shape = array<i64: 16, 4>, of = [@score]}
@@ -48,7 +49,7 @@ exec.program @decode attributes {tile = 1 : i64} {
 // CHECK-NEXT:    %last = exec.buffer {space = #exec<space shared>, offset = 4096 : i64} : memref<1x2x8xf32>
 // CHECK-NEXT:    exec.last %x into %last {work = #exec.work<stream, [0]>} : memref<?x2x8xf32>, memref<1x2x8xf32>
 // CHECK-NEXT:  }
-// CHECK-LABEL: exec.program @decode attributes {tile = 1 : i64, streams = 2 : i64, shared = 640 : i64, private = 0 : i64} {
+// CHECK-LABEL: exec.program @decode attributes {tile = 1 : i64, streams = 2 : i64, shared = 896 : i64, private = 0 : i64} {
 // CHECK-NEXT:    %x = exec.buffer {space = #exec<space shared>, offset = 0 : i64} : memref<1x16xf32>
 // CHECK-NEXT:    exec.embed @table.rows into %x {index = #exec<index tokens>, work = #exec.work<stream, [0]>} : memref<1x16xf32>
 // CHECK-NEXT:    exec.record 0 : i64 {stream = 0 : i64}
@@ -71,7 +72,7 @@ exec.program @decode attributes {tile = 1 : i64} {
 // CHECK-NEXT:    exec.sum %sparse plus %first : memref<1x16xf32> into %second {work = #exec.work<stream, [0]>} : memref<1x16xf32>, memref<1x16xf32>
 // CHECK-NEXT:    %again = exec.buffer {space = #exec<space shared>, offset = 0 : i64} : memref<1x17xf32>
 // CHECK-NEXT:    exec.select %second into %again {threshold = 0.000000e+00 : f64, density = 5.000000e-01 : f64, part = #exec<part predictors>, work = #exec.work<stream, [0]>} : memref<1x16xf32>, memref<1x17xf32>
-// CHECK-NEXT:    %end = exec.buffer {space = #exec<space parts>, copies = 4 : i64, offset = 320 : i64} : memref<1x16xf32>
+// CHECK-NEXT:    %end = exec.buffer {space = #exec<space parts>, copies = 4 : i64, offset = 640 : i64} : memref<1x16xf32>
 // CHECK-NEXT:    exec.sparse_mlp %second, @mlp.neurons of %again : memref<1x17xf32> into %end {act = #spz<act relu>, density = 5.000000e-01 : f64, active = 5.000000e-01 : f64, work = #exec.work<stream, [0]>} : memref<1x16xf32>, memref<1x16xf32>
 // CHECK-NEXT:    %logits = exec.buffer {space = #exec<space output>} : memref<1x16xf32>
 // CHECK-NEXT:    exec.sum %end into %logits {work = #exec.work<stream, [0]>} : memref<1x16xf32>, memref<1x16xf32>

@@ -20,10 +20,12 @@ from sparsecomp.passes.streams import stream_of, unordered
 
 GOLDEN = Path(__file__).with_name("schedule-streams.mlir")
 PLANNED = optimise(GOLDEN.read_text(), ["schedule-streams", "plan-memory"])
+FUSED = optimise(GOLDEN.read_text(), ["fuse-selection", "schedule-streams", "plan-memory"])
+"""The scores and the list of the prediction in one launch."""
 
 
-def decode() -> exec.Program:
-    _, program = programs(parse(PLANNED))
+def decode(text: str = PLANNED) -> exec.Program:
+    _, program = programs(parse(text))
     return program
 
 
@@ -64,6 +66,29 @@ def test_a_safe_schedule() -> None:
 )
 def test_a_broken_schedule(damage: Callable[[exec.Program], None], racing: str) -> None:
     program = decode()
+    damage(program)
+    found = race(program)
+    assert found is not None and found.name == racing
+
+
+@pytest.mark.parametrize(
+    ("damage", "racing"),
+    [
+        (lambda p: first(p, exec.Wait, 1).detach(), "exec.sparse_mlp"),
+        # Nobody writes what it reads.
+        (lambda p: first(p, exec.Linear).detach(), "exec.launch"),
+        # Some programs of the launch read the rank while others write the list.
+        (lambda p: move(p, "list", "rank"), "exec.buffer"),
+        # The dense MLP goes on meanwhile.
+        (lambda p: move(p, "list", "parts"), "exec.buffer"),
+    ],
+)
+def test_a_broken_schedule_with_a_launch(
+    damage: Callable[[exec.Program], None], racing: str
+) -> None:
+    program = decode(FUSED)
+    (launch,) = (op for op in program.body.block.ops if isinstance(op, exec.Launch))
+    assert launch.work_of.bounds == (1,) and race(program) is None
     damage(program)
     found = race(program)
     assert found is not None and found.name == racing

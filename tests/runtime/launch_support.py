@@ -13,12 +13,14 @@ from sparsecomp.runtime.launch import (
     Argument,
     Binary,
     Code,
+    Count,
     Kernel,
     Launch,
     LaunchProgram,
     Region,
     Slot,
     Steps,
+    UnitList,
     binary_member,
     cache_places,
     encode_program,
@@ -34,6 +36,8 @@ REGIONS = {
     Region.CACHE: cache_places(SLOTS, CONTEXT)[-1],
     Region.STATE: state_bytes(TILE),
     Region.LOGITS: VOCAB * 4,
+    Region.LIMITS: 16,
+    Region.COUNTS: 6 * 8,
 }
 
 
@@ -76,6 +80,11 @@ TOY = LaunchProgram(
     kernels={name: kernel(name) for name in ("first", "second")},
     prefill=Steps(PREFILL, always=1),
     decode=Steps(DECODE, always=4),
+    counters=4,
+    counts=(Count(2, 0, 3, 1), Count(1, 4, 2, 10)),
+    limits=(0.25, 1.5),
+    trace_slots=8,
+    lists=(UnitList(1, 128, 2, 4),),
 )
 
 

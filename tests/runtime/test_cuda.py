@@ -52,6 +52,8 @@ def test_what_the_driver_is_asked_for(driver: Path, tmp_path: Path) -> None:
         "first in sm_90 of first",
         "second in sm_90 of second",
         "write 256 on 1",
+        # A session's limits and counts.
+        *("write 8 on 1", "write 48 on 1"),
         "Fake 9000",
         # A prompt, in two tiles.
         *(state, first, "write 36 on 1", first, second, *READ.splitlines()),

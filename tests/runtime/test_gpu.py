@@ -129,14 +129,41 @@ def test_a_session_takes_what_its_positions_need(capacity: int, tmp_path: Path) 
 
 
 def test_what_is_counted(tmp_path: Path) -> None:
+    """What kernels add up, and what is known without them; what they compare scores with."""
     opened = Opened(tmp_path)
+    limits = opened.device.memory[opened.region(Region.LIMITS) :][:8].view(np.float32)
+    assert limits.tolist() == [0.25, 1.5]
+    counted = np.ones(4, np.int64)
+    opened.engine.counters(opened.session, counted)
+    assert counted.tolist() == [0, 0, 0, 0]
     for position in (0, 4):
         opened.decode(7, position)
-    counted = np.zeros(2, np.int64)
+    region = opened.device.memory[opened.region(Region.COUNTS) :][: 6 * 8]
+    region.view(np.int64)[:] = 1, 2, 1 << 40, 99, 4, 5
     opened.engine.counters(opened.session, counted)
-    assert counted.tolist() == [2, (8 + 2) + (5 * 8 + 3 * 2)]
-    with pytest.raises(SparsecompError, match="only a program for the CPU counts"):
-        opened.engine.counters(opened.session, np.zeros(4, np.int64))
+    known = (8 + 2) + (5 * 8 + 3 * 2)
+    assert counted.tolist() == [2, known + 10 * (4 + 5), 3 + (1 << 40), 0]
+    with pytest.raises(SparsecompError, match="has not the counters that its manifest says"):
+        opened.engine.counters(opened.session, np.zeros(5, np.int64))
+
+
+def test_what_is_traced(tmp_path: Path) -> None:
+    """The segments of a list, one behind the other."""
+    opened = Opened(tmp_path)
+    room = np.zeros(8, np.int32)
+    opened.engine.trace(opened.session, room)
+    there = opened.device.memory[opened.region(Region.ARENA) + 128 :][: 4 * 10].view(np.int32)
+    there[:] = 1, 3, 2, -1, -1, -1, 4, 6, 7, -1
+    opened.decode(7, 0)
+    assert room.tolist() == [0, 4, 2, 4, 6, 7, 0, 0]
+    opened.engine.trace(opened.session, None)
+    there[0] = 0
+    opened.decode(7, 1)
+    assert room[1] == 4
+    with pytest.raises(SparsecompError, match="has not the trace slots that its manifest says"):
+        opened.engine.trace(opened.session, np.zeros(9, np.int32))
+    with pytest.raises(SparsecompError, match="only a program for the CPU times its kernels"):
+        opened.engine.profile(opened.session, np.zeros((1, 1), np.int64))
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,8 @@ def test_a_gpu_is_used_where_there_is_one(both: Path, gpu: NullDevice) -> None:
         assert model.device == "a stand-in" and len(gpu.allocated) == 2
         session.prefill([1, 2])
         assert np.isnan(session.decode(3)).sum() == VOCAB and gpu.replays == 1
-        with pytest.raises(SparsecompError, match="only a program for the CPU traces"):
-            session.trace()
+        with pytest.raises(SparsecompError, match="only a program for the CPU times"):
+            session.profile()
     assert not gpu.allocated
     with rt.load(both, device="cpu") as model:
         assert model.device == "cpu" and model.generate_ids([1], max_new_tokens=1) == [3]

@@ -55,7 +55,23 @@ class State:
     session holds; tokens from 8 on."""
 
 
-Operand = Value | Weight | Keys | Values | State | None
+@dataclass(frozen=True)
+class Counts:
+    """Numbers, int64, that a kernel adds to; each has one program that does."""
+
+    of: exec.Kernel
+    size: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a selection compares scores with, f32: its threshold, and where there is an upper one
+    that. These differ from layer to layer, the kernels do not."""
+
+    of: exec.Select
+
+
+Operand = Value | Weight | Keys | Values | State | Counts | Limits | None
 """None is a null pointer, of what a kernel does not read."""
 
 
@@ -184,7 +200,7 @@ def optional(value: SSAValue | None) -> Argument:
 def listed(value: SSAValue | None) -> Argument:
     """A list: how many, then indices; null where there is none."""
     if value is None:
-        return Argument(f"*i32:{ALIGN}", None)
+        return NO_LIST
     return Argument(_hinted("*i32", start(value) * FLOAT), Value(value))
 
 
@@ -198,8 +214,20 @@ def weights(op: Operation, name: str, offset: int = 0) -> Argument:
     return Argument(_hinted(kind, offset), Weight(storage, offset))
 
 
+def counts(of: exec.Kernel, size: int) -> Argument:
+    """So many counters of a kernel's own."""
+    return Argument(f"*i64:{ALIGN}", Counts(of, size))
+
+
+def limits(of: exec.Select) -> Argument:
+    """What a selection compares scores with, if it does; else null."""
+    return NULL if of.threshold is None else Argument(f"*fp32:{ALIGN}", Limits(of))
+
+
 STATE = Argument("*i32:16", State())
 NULL = Argument("*fp32:16", None)
+NO_LIST = Argument("*i32:16", None)
+NO_COUNTS = Argument("*i64:16", None)
 
 
 def call(

@@ -13,6 +13,7 @@ from sparsecomp.dialects.exec import Index, Layout, shape_of
 
 from .call import (
     FLOAT,
+    NO_COUNTS,
     NULL,
     STATE,
     Argument,
@@ -22,6 +23,7 @@ from .call import (
     Scope,
     Values,
     call,
+    counts,
     floats,
     is_tile,
     listed,
@@ -30,11 +32,13 @@ from .call import (
     weights,
     width,
 )
+from .chosen import Selections
 from .factors import norm_of, normed, row_and_norm
+from .lists import lying
 from .maps import map_elements
 from .matrix import matrix, neurons_of
 from .parts import added, mlp_block, parts
-from .policy import PROGRAMS, TILE, blocks, next_power, row_block, warps
+from .policy import PROGRAMS, TILE, Tile, blocks, next_power, row_block, warps
 
 TILE_ROWS, TILE_OUTPUTS, TILE_INPUTS = 64, 64, 32
 """Of a program that multiplies many rows."""
@@ -82,25 +86,52 @@ def norm(scope: Scope, op: exec.Norm) -> list[Call]:
 
 
 def linear(scope: Scope, op: exec.Linear) -> list[Call]:
-    return _linear_tile(scope, op) if is_tile(op.x) else _linear_row(op)
+    if is_tile(op.x):
+        return _linear_tile(scope, op)
+    by_columns = exec.find_storage(op, op.weight).layout.data is Layout.COLUMNS
+    return _linear_columns(op) if by_columns else _linear_rows(op)
 
 
-def _linear_row(op: exec.Linear) -> list[Call]:
+def _linear_rows(op: exec.Linear) -> list[Call]:
     """Of one row, or the few rows of one token."""
+    outputs, inputs = exec.find_storage(op, op.weight).dims
+    block_k = row_block(inputs, 1024)
+    block_n = max(1, min(TILE // block_k, next_power(outputs // PROGRAMS)))
+    return [scored_rows(op, Selections(), Tile(block_n, block_k, warps(2 * block_n * block_k)))]
+
+
+def scored_rows(op: exec.Linear, chosen: Selections, tile: Tile) -> Call:
+    """Products with rows of weights, and what is chosen by them."""
     storage = exec.find_storage(op, op.weight)
     outputs, inputs = storage.dims
-    if storage.layout.data is Layout.COLUMNS:
-        name, block_n = "linear_columns", 64  # a line from each row, of quantised ones half
-        block_k, sizes = min(TILE // block_n, next_power(inputs)), {"INPUTS": inputs}
-    else:
-        name, block_k = "linear_rows", row_block(inputs, 1024)
-        block_n = max(1, min(TILE // block_k, next_power(outputs // PROGRAMS)))
-        sizes = {"OUTPUTS": outputs}
     constants: dict[str, Constant] = {
         "FIRST": 0,
         "NORM": normed(op.x),
         "ROWS": matrix(storage),
-        **sizes,
+        "OUTPUTS": outputs,
+        "BIAS": op.bias is not None,
+        "RESIDUAL": op.residual is not None,
+        **chosen.constants,
+        "BLOCK_N": tile.rows,
+        "BLOCK_K": tile.columns,
+    }
+    given = [weights(op, "weight"), weights(op, "bias"), optional(op.residual)]
+    arguments = [*row_and_norm(op.x), *given, chosen.scores(op.out), *chosen.arguments]
+    grid = (blocks(outputs, tile.rows), width(op.x) // inputs)
+    return call("linear_rows", arguments, grid, constants, tile.warps)
+
+
+def _linear_columns(op: exec.Linear) -> list[Call]:
+    """The same of a weight that is stored by columns."""
+    storage = exec.find_storage(op, op.weight)
+    outputs, inputs = storage.dims
+    block_n = 64  # a line from each row, of quantised ones half
+    block_k = min(TILE // block_n, next_power(inputs))
+    constants: dict[str, Constant] = {
+        "FIRST": 0,
+        "NORM": normed(op.x),
+        "ROWS": matrix(storage),
+        "INPUTS": inputs,
         "BIAS": op.bias is not None,
         "RESIDUAL": op.residual is not None,
         "BLOCK_N": block_n,
@@ -109,7 +140,7 @@ def _linear_row(op: exec.Linear) -> list[Call]:
     given = [weights(op, "weight"), weights(op, "bias"), optional(op.residual)]
     arguments = [*row_and_norm(op.x), *given, floats(op.out)]
     grid = (blocks(outputs, block_n), width(op.x) // inputs)
-    return [call(name, arguments, grid, constants, warps(2 * block_n * block_k))]
+    return [call("linear_columns", arguments, grid, constants, warps(2 * block_n * block_k))]
 
 
 def _linear_tile(scope: Scope, op: exec.Linear) -> list[Call]:
@@ -349,7 +380,7 @@ def attend(scope: Scope, op: exec.Attend, new: exec.Append | None = None) -> lis
     constants: dict[str, Constant] = {
         "APPENDS": new is not None,
         "SHARED": shared,
-        "LISTED": _most_listed(op),
+        "LIST": lying(op.list),
         "KEY": key,
         "VALUE": value,
         **_kept(scope, op.slot.value.data),
@@ -379,6 +410,7 @@ def attend(scope: Scope, op: exec.Attend, new: exec.Append | None = None) -> lis
         *((NULL, NULL) if new is None else (floats(new.k), floats(new.v))),
         *_cache(scope, op.slot.value.data),
         *(weights(op, name) for name in ("slopes", "sinks", "cos", "sin")),
+        NO_COUNTS if op.list is None else counts(op, groups),
         floats(op.out),
     ]
     grid = (groups, parts(op), blocks(rows, block_m))
@@ -386,16 +418,11 @@ def attend(scope: Scope, op: exec.Attend, new: exec.Append | None = None) -> lis
     return [call("attend", arguments, grid, constants, 4 if block_m == 1 else 8)]
 
 
-def _most_listed(op: exec.Attend | exec.Combine) -> int:
-    """How many heads a list has room for, to a power of two; 0 without one."""
-    return 0 if op.list is None else next_power(width(op.list) - 1)
-
-
 def combine(scope: Scope, op: exec.Combine) -> list[Call]:
     _, heads, value = shape_of(op.out)
     head, copies = shape_of(op.x)[2], added(op.x)
     constants: dict[str, Constant] = {
-        "LISTED": _most_listed(op),
+        "LIST": lying(op.list),
         "VALUE": value,
         "HEAD": head,
         "PADDED": head - exec.PART_ALIGN,

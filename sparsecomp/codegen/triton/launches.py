@@ -10,6 +10,11 @@ from sparsecomp.errors import SparsecompError
 from . import dense, sparse
 from .beside import side_by_side
 from .call import Call, Scope
+from .chosen import Selections
+from .dense import scored_rows
+from .sparse import scored_neurons
+
+CALLS = dense.CALLS | sparse.CALLS
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,23 @@ def launch(scope: Scope, op: exec.Launch) -> list[Call]:
     match op.kernels:
         case [exec.Append() as new, exec.Attend() as attend]:
             return dense.attend(scope, attend, new)
-    parts = Parts.of(op)
-    found = [(dense.CALLS | sparse.CALLS)[type(body)](scope, body) for body in parts.bodies]
-    if parts.selections or not found:
-        names = ", ".join(kernel.name for kernel in op.kernels)
-        raise SparsecompError(
-            f"a launch of {names}: there is no CUDA kernel that does them at once"
-        )
-    if len(found) == 1:
-        return found[0]
-    return [side_by_side([call for calls in found for call in calls])]
+    match Parts.of(op):
+        case Parts(_, (exec.Linear() | exec.Neurons() as body,), selections) if selections:
+            return [_scored(op, body, selections)]
+        case Parts(_, [_, *_] as bodies, ()):
+            found = [call for body in bodies for call in CALLS[type(body)](scope, body)]
+            return found if len(bodies) == 1 else [side_by_side(found)]
+    names = ", ".join(kernel.name for kernel in op.kernels)
+    raise SparsecompError(f"a launch of {names}: there is no CUDA kernel that does them at once")
+
+
+def _scored(
+    op: exec.Launch, body: exec.Linear | exec.Neurons, selections: tuple[exec.Select, ...]
+) -> Call:
+    """A kernel that scores units and chooses by its scores."""
+    chosen = Selections(selections, keep=body.out in op.outputs)
+    if isinstance(body, exec.Neurons):
+        _, inputs, _ = exec.find_storage(body, body.weights).dims
+        return scored_neurons(body, chosen, chosen.tile(inputs))
+    _, inputs = exec.find_storage(body, body.weight).dims
+    return scored_rows(body, chosen, chosen.tile(inputs))

@@ -1,7 +1,7 @@
 """How many copies of its result a kernel leaves in its buffer, one behind the other.
 
 Of one row they are partial results, to be added up or combined; of many rows all but the first, and
-of sparse MLPs the last ones, are room to work in.
+of sparse MLPs the last ones, are room to work in. Lists in segments need more room than others.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from xdsl.ir import Operation, SSAValue
 from sparsecomp.dialects import exec, spz
 
 from .call import is_tile, width
+from .lists import segments_of
 from .policy import PROGRAMS, TILE, blocks, next_power, row_block
 
 MAX_SPLITS = 64
@@ -83,11 +84,18 @@ def sparse_linear_parts(op: exec.SparseLinear) -> int:
     return shares(op) if op.side.data is spz.Side.INPUTS else 1
 
 
+def select_parts(op: exec.Select) -> int:
+    """A list in segments takes as many numbers more."""
+    segments = segments_of(op)
+    return blocks(segments.number * (1 + segments.size), width(op.out))
+
+
 PARTS: dict[type[Operation], Callable[[Any], int]] = {
     exec.Mlp: mlp_parts,
     exec.Attend: attend_parts,
     exec.SparseMlp: sparse_mlp_parts,
     exec.SparseLinear: sparse_linear_parts,
+    exec.Select: select_parts,
 }
 
 

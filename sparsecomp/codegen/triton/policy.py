@@ -7,11 +7,14 @@ cut into `PROGRAMS` of them or more. A program that reads rows has `TILE` weight
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 PROGRAMS = 264
 """Two for each processor of an H100."""
 TILE = 4096
 """Weights that a program of a matrix product has under way."""
+SCORING_TILE = 2 * TILE
+"""The same of a program that chooses from what it computes: there are fewer of these."""
 ELEMENTS_PER_THREAD = 16
 """Of a program that does little else than read and write."""
 
@@ -42,3 +45,25 @@ def blocks(size: int, block: int) -> int:
 def warps(elements: int, most: int = 4) -> int:
     """Warps of a program with a tile of so many elements."""
     return max(1, min(most, next_power(elements) // (32 * ELEMENTS_PER_THREAD)))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a program that multiplies rows of weights has under way at once."""
+
+    rows: int
+    columns: int
+    warps: int
+
+
+def row_tile(rows: float, width: int) -> Tile:
+    """For about so many rows in all, so that all programs have some."""
+    block_n = next((n for n in (4, 2) if rows >= 2 * n * PROGRAMS), 1)
+    block_k = row_block(width, TILE // block_n)
+    return Tile(block_n, block_k, warps(2 * block_n * block_k, most=8))
+
+
+def scoring_tile(rows: int, width: int) -> Tile:
+    """For all rows that a program must have scored before it can choose."""
+    block_k = row_block(width, SCORING_TILE // rows)
+    return Tile(rows, block_k, warps(2 * rows * block_k, most=16))

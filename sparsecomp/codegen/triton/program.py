@@ -12,18 +12,37 @@ from pathlib import Path
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
+from sparsecomp.codegen.counters import counters
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import Space, SpaceAttr, buffer_of, shape_of
 from sparsecomp.runtime import launch
+from sparsecomp.runtime.artifact import KV_COUNTER
 from sparsecomp.runtime.launch import Argument, Code, LaunchProgram, Region, Steps
 
 from . import build, kernels
-from .call import FLOAT, Call, Kernel, Keys, Operand, Scope, State, Value, Values, Weight, start
+from .call import (
+    FLOAT,
+    Call,
+    Counts,
+    Kernel,
+    Keys,
+    Limits,
+    Operand,
+    Scope,
+    State,
+    Value,
+    Values,
+    Weight,
+    start,
+)
+from .lists import segments_of
 from .select import calls
 
 Compile = Callable[[Kernel, Code], build.Binary]
 DRIVERS = {Code.SM_80: 12000, Code.SM_90: 12000, Code.SM_100: 13000, Code.PTX: 12080}
 """The CUDA version of a driver that runs what the compiler makes."""
+ROOM = 16
+"""Bytes of the limits of a selection, and at least of what is counted and compared with."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,11 @@ def build_program(
         kernels=described,
         prefill=prefill,
         decode=decode,
+        counters=lowering.counters.count,
+        counts=tuple(lowering.counts.values()),
+        limits=tuple(lowering.limits),
+        trace_slots=lowering.counters.trace_slots,
+        lists=lowering.lists(),
     )
     members[launch.PROGRAM] = launch.encode_program(program)
     members[launch.SOURCE] = _source(lowering.names).encode()
@@ -102,16 +126,23 @@ class _Lowering:
 
     def __init__(self, module: ModuleOp, positions: int, tile: int):
         slots = {op.slot.value.data: op for op in module.ops if isinstance(op, exec.KVSlot)}
-        item = exec.cache_item(module)
+        self.item = item = exec.cache_item(module)
         self.scope = Scope(slots, positions, tile, "*bf16" if item == 2 else "*fp32")
         self.storages = [op for op in module.ops if isinstance(op, exec.Storage)]
         self.names: dict[Kernel, str] = {}
+        self.counters = counters(module)
+        self.counts: dict[Operation, launch.Count] = {}
+        self.limits: list[float] = []
+        by_heads = {
+            op.slot for op in module.walk() if isinstance(op, exec.Attend) and op.list is not None
+        }
         self.slots = tuple(
             launch.Slot(
                 op.groups.value.data * op.key.value.data * item,
                 op.groups.value.data * op.value.value.data * item,
                 None if op.window is None else op.window.value.data,
                 self.scope.ring(number) if self.scope.goes_round(number) else None,
+                op.slot in by_heads,
             )
             for number, op in slots.items()
         )
@@ -136,7 +167,40 @@ class _Lowering:
                 for op in p.body.block.ops
                 if isinstance(op, exec.Buffer) and op.space == SpaceAttr(Space.OUTPUT)
             ),
+            Region.LIMITS: max(len(self.limits) * FLOAT, ROOM),
+            Region.COUNTS: max(self._next_count() * launch.COUNT_BYTES, ROOM),
         }
+
+    def _next_count(self) -> int:
+        """The first count after those met so far, at a multiple of 16 bytes."""
+        ends = [count.first + count.size for count in self.counts.values()]
+        return -(-max(ends, default=0) // 2) * 2
+
+    def _count(self, op: exec.Kernel, size: int) -> launch.Count:
+        """Where a kernel counts, and what for."""
+        if op not in self.counts:
+            unit = 1
+            match op:
+                case exec.Select():
+                    counter = self.counters.chosen[op]
+                case exec.SparseMlp():
+                    counter = self.counters.further[op]
+                case exec.Attend():
+                    slot = self.scope.slots[op.slot.value.data]
+                    counter, unit = KV_COUNTER, _group_bytes(slot, self.item)
+                case _:
+                    raise AssertionError(f"{op.name} counts nothing")
+            self.counts[op] = launch.Count(counter, self._next_count(), size, unit)
+        return self.counts[op]
+
+    def lists(self) -> tuple[launch.UnitList, ...]:
+        """Where the lists of chosen units lie at the end of a decode step."""
+        found = []
+        for op, slot in self.counters.trace.items():
+            buffer, lies = buffer_of(op.out), segments_of(op)
+            assert buffer is not None
+            found.append(launch.UnitList(slot, _offset(buffer), lies.number, lies.size))
+        return tuple(found)
 
     def steps(self, program: exec.Program) -> Steps:
         launches: list[launch.Launch] = []
@@ -182,6 +246,10 @@ class _Lowering:
                 return None
             case State():
                 return Argument(Region.STATE, 0, launch.state_bytes(self.scope.tile), False)
+            case Counts(of, size):
+                first = self._count(of, size).first
+                sizes = first * launch.COUNT_BYTES, size * launch.COUNT_BYTES
+                return Argument(Region.COUNTS, *sizes, True)
             case Weight(storage, offset):
                 return Argument(
                     Region.WEIGHTS, _offset(storage) + offset, storage.bytes - offset, False
@@ -190,6 +258,11 @@ class _Lowering:
                 place = self.places[operand]
                 writes = any(isinstance(inner, exec.Append) for inner in op.walk())
                 return Argument(place.region, place.offset, place.size, writes)
+            case Limits(of):
+                first = len(self.limits) * FLOAT
+                given = (n.value.data for n in (of.threshold, of.below) if n is not None)
+                self.limits += [*given, *[0.0] * (ROOM // FLOAT)][: ROOM // FLOAT]
+                return Argument(Region.LIMITS, first, ROOM, False)
             case Value(value, offset):
                 buffer = buffer_of(value)
                 assert buffer is not None
@@ -199,6 +272,11 @@ class _Lowering:
                 if buffer.space == SpaceAttr(Space.OUTPUT):
                     return Argument(Region.LOGITS, skipped, size, writes)
                 return Argument(Region.ARENA, _offset(buffer) + skipped, size, writes)
+
+
+def _group_bytes(slot: exec.KVSlot, item: int) -> int:
+    """Bytes of the keys and values that a position has of one group."""
+    return (slot.key.value.data + slot.value.value.data) * item
 
 
 def _offset(op: Operation) -> int:

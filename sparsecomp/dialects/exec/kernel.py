@@ -25,7 +25,7 @@ from xdsl.traits import NoTerminator
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.str_enum import StrEnum
 
-from .program import buffer_of
+from .program import Buffer, buffer_of
 
 
 class Mode(StrEnum):
@@ -156,7 +156,13 @@ class Launch(Kernel):
 
     @property
     def inputs(self) -> Sequence[SSAValue]:
-        return [v for op in self.kernels for v in op.inputs if not self._inside(v)]
+        """What its kernels read that none of them has written before."""
+        found: list[SSAValue] = []
+        written: set[Buffer | None] = set()
+        for op in self.kernels:
+            found += [v for v in op.inputs if buffer_of(v) not in written and not self._inside(v)]
+            written |= {buffer for v in op.outputs if (buffer := buffer_of(v)) is not None}
+        return found
 
     @property
     def outputs(self) -> Sequence[SSAValue]:

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from .append import load_new, store_new
-from .lists import is_listed
+from .lists import add_up, is_listed
 from .rope import load_turned
 from .scalars import tanh
 from .step import first_position, kept_of, rows_of
@@ -78,10 +78,11 @@ def attend(
     sinks,
     cos,
     sin,
+    counts,
     out,
     APPENDS: tl.constexpr,
     SHARED: tl.constexpr,
-    LISTED: tl.constexpr,
+    LIST: tl.constexpr,
     KEY: tl.constexpr,
     VALUE: tl.constexpr,
     RING: tl.constexpr,
@@ -110,7 +111,8 @@ def attend(
 
     With SPLITS each leaves a part, PART floats from the one before: HEAD floats for each head,
     its values and from PADDED on the largest score and the sum. With 0 splits the result.
-    LISTED: the most heads that a list names, of which the groups are read alone; 0 without one.
+    LIST: how a list of heads lies, of which the groups are read alone, and count the positions that
+    they read; None without one.
     """
     group, split, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     rows, position = rows_of(state), first_position(state)
@@ -126,6 +128,7 @@ def attend(
     last_row = tl.minimum((block * BLOCK_M + BLOCK_M - 1) // SHARED, rows - 1)
     begin = first_seen(position + block * BLOCK_M // SHARED, WINDOW, CHUNK)
     end = position + last_row + 1
+    length = end - begin
     if SPLITS:
         share = tl.cdiv(end - begin, SPLITS * BLOCK_N) * BLOCK_N
         begin += split * share
@@ -150,9 +153,11 @@ def attend(
         place = position % RING
         store_new(keys, new_key, place, has_new & (block == 0), KEY)
         store_new(values, new_value, place, has_new & (block == 0), VALUE)
-    if LISTED:
-        if not is_listed(list, group, SHARED, LISTED):
+    if LIST is not None:
+        if not is_listed(list, group, SHARED, LIST):
             return
+        if split + block == 0:
+            add_up(counts + group, length)
 
     at = row * Q_STRIDE + head * KEY
     query = SCALE * load_turned(q, cos, sin, at, p, present, KEY, ROTARY, HALF, BLOCK_K)
@@ -213,7 +218,7 @@ def combine(
     list,
     sinks,
     out,
-    LISTED: tl.constexpr,
+    LIST: tl.constexpr,
     VALUE: tl.constexpr,
     HEAD: tl.constexpr,
     PADDED: tl.constexpr,
@@ -226,8 +231,8 @@ def combine(
     """out = the attention of all parts, 0 for heads that a list leaves out; grid: (heads,)."""
     head = tl.program_id(0)
     part, i = tl.arange(0, BLOCK_P), tl.arange(0, BLOCK_V)
-    if LISTED:
-        if not is_listed(list, head, 1, LISTED):
+    if LIST is not None:
+        if not is_listed(list, head, 1, LIST):
             tl.store(out + head * VALUE + i, tl.zeros((BLOCK_V,), tl.float32), mask=i < VALUE)
             return
     present = part < PARTS

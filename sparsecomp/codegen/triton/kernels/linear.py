@@ -5,6 +5,7 @@ import triton.language as tl
 
 from .factors import factors, load_factors
 from .rows import columns, dot_rows, load_rows
+from .select import choose
 from .step import rows_of
 
 
@@ -17,21 +18,34 @@ def linear_rows(
     bias,
     residual,
     out,
+    scales,
+    limits,
+    list,
+    counts,
+    other_scales,
+    other_limits,
+    other_list,
+    other_counts,
     FIRST: tl.constexpr,
     NORM: tl.constexpr,
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     BIAS: tl.constexpr,
     RESIDUAL: tl.constexpr,
+    KEEP: tl.constexpr,
+    CHOICE: tl.constexpr,
+    OTHER: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
     """out = weight @ x + bias + residual; grid: (blocks of outputs, rows x, which lie in order).
 
-    The first of its programs is number FIRST of the launch.
+    The first of its programs is number FIRST of the launch. CHOICE and OTHER: what is chosen by
+    the outputs, see `choose`; None where nothing is. These are written if KEEP says so.
     """
     x = factors(x + tl.program_id(1) * ROWS.width, norm_weight, norm_bias, NORM)
-    n = (tl.program_id(0) - FIRST) * BLOCK_N + tl.arange(0, BLOCK_N)
+    block = tl.program_id(0) - FIRST
+    n = block * BLOCK_N + tl.arange(0, BLOCK_N)
     there = n < OUTPUTS
     y = dot_rows(x, weight, n, there, BLOCK_K, ROWS)
     if BIAS:
@@ -39,7 +53,10 @@ def linear_rows(
     at = tl.program_id(1) * OUTPUTS + n
     if RESIDUAL:
         y += tl.load(residual + at, mask=there, other=0.0)
-    tl.store(out + at, y, mask=there)
+    if KEEP:
+        tl.store(out + at, y, mask=there)
+    choose(y, n, there, block, scales, limits, list, counts, CHOICE)
+    choose(y, n, there, block, other_scales, other_limits, other_list, other_counts, OTHER)
 
 
 @triton.jit

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .factors import factors
-from .lists import is_listed
+from .lists import is_listed, load_ends, load_entries
 from .rows import columns, dot_rows, load_rows
 
 
@@ -18,17 +18,19 @@ def _add_share(
     share,
     SHARES: tl.constexpr,
     SIZE: tl.constexpr,
+    LIST: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     """Adds to `sums` a share of the listed rows, each times its value; of a value of 0 nothing is
     read. An entry of the list stands for SIZE rows."""
-    count = tl.load(list) * SIZE
+    ends = load_ends(list, LIST)
+    count = tl.max(ends, 0) * SIZE
     for first in range(share * BLOCK_N, count, SHARES * BLOCK_N):
         i = first + tl.arange(0, BLOCK_N)
         there = i < count
-        n = tl.load(list + 1 + i // SIZE, mask=there, other=0) * SIZE + i % SIZE
+        n = load_entries(list, ends, i // SIZE, there, 0, LIST) * SIZE + i % SIZE
         value = tl.load(values + n, mask=there, other=0.0)
         sums += value[:, None] * load_rows(weights, n, value != 0.0, start, BLOCK_D, ROWS)
     return sums
@@ -45,6 +47,8 @@ def sum_listed(
     ROWS: tl.constexpr,
     COARSE: tl.constexpr,
     SIZE: tl.constexpr,
+    LIST: tl.constexpr,
+    REST: tl.constexpr,
     SHARES: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -52,16 +56,16 @@ def sum_listed(
     """Part s of out = the sum over share s of the list of values[n] row n.
 
     COARSE: another look at the rows, for those listed in `rest` with their `coarse` values; or
-    None. grid: (blocks of columns, SHARES).
+    None. LIST and REST: how the two lists lie. grid: (blocks of columns, SHARES).
     """
     start, share = tl.program_id(0) * BLOCK_D, tl.program_id(1)
     sums = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     sums = _add_share(
-        sums, values, list, weights, start, share, SHARES, SIZE, ROWS, BLOCK_N, BLOCK_D
+        sums, values, list, weights, start, share, SHARES, SIZE, LIST, ROWS, BLOCK_N, BLOCK_D
     )
     if COARSE is not None:
         sums = _add_share(
-            sums, coarse, rest, weights, start, share, SHARES, SIZE, COARSE, BLOCK_N, BLOCK_D
+            sums, coarse, rest, weights, start, share, SHARES, SIZE, REST, COARSE, BLOCK_N, BLOCK_D
         )
     d = columns(start, BLOCK_D, ROWS)
     tl.store(out + share * ROWS.width + d, tl.sum(sums, 0), mask=d < ROWS.width)
@@ -80,7 +84,7 @@ def linear_listed(
     NORM: tl.constexpr,
     ROWS: tl.constexpr,
     SIZE: tl.constexpr,
-    ROOM: tl.constexpr,
+    LIST: tl.constexpr,
     BIAS: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -95,7 +99,7 @@ def linear_listed(
     i = program % PIECES * BLOCK_N + tl.arange(0, BLOCK_N)
     there, n = i < SIZE, block * SIZE + i
     y = tl.zeros((BLOCK_N,), tl.float32)
-    if is_listed(list, block, 1, ROOM):
+    if is_listed(list, block, 1, LIST):
         normed = factors(x, norm_weight, norm_bias, NORM)
         y = dot_rows(normed, weight, n, there, BLOCK_K, ROWS)
         if BIAS:
@@ -117,6 +121,7 @@ def head_listed(
     ROWS: tl.constexpr,
     UNITS: tl.constexpr,
     OFFSET: tl.constexpr,
+    LIST: tl.constexpr,
     BIAS: tl.constexpr,
     PROGRAMS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -129,11 +134,13 @@ def head_listed(
     next one's.
     """
     x = factors(x, norm_weight, norm_bias, NORM)
-    program, count = tl.program_id(0), tl.load(list)
+    program, ends = tl.program_id(0), load_ends(list, LIST)
+    count = tl.max(ends, 0)
     first, end = count * program // PROGRAMS, count * (program + 1) // PROGRAMS
-    begin = tl.load(list + 1 + first, mask=first < count, other=UNITS)
-    begin = tl.where(program == 0, 0, begin)
-    stop = tl.load(list + 1 + end, mask=end < count, other=UNITS)
+    bounds = tl.where(tl.arange(0, 2) == 0, first, end)
+    units = load_entries(list, ends, bounds, bounds < count, UNITS, LIST)
+    begin = tl.where(program == 0, 0, tl.min(units, 0))
+    stop = tl.max(units, 0)
     for start in range(begin, stop, BLOCK):
         n = start + tl.arange(0, BLOCK)
         score = tl.load(scores + n, mask=n < stop, other=0.0)
@@ -142,7 +149,7 @@ def head_listed(
     for start in range(first, end, BLOCK_N):
         i = start + tl.arange(0, BLOCK_N)
         there = i < end
-        n = tl.load(list + 1 + i, mask=there, other=0)
+        n = load_entries(list, ends, i, there, 0, LIST)
         y = dot_rows(x, weight, n, there, BLOCK_K, ROWS)
         if BIAS:
             y += tl.load(bias + n, mask=there, other=0.0)

@@ -1,12 +1,19 @@
-"""Lists of chosen units."""
+"""Lists of chosen units: by scores that a program has, or by scores in memory."""
 
 import triton
 import triton.language as tl
+
+from .lists import add_up
 
 
 @triton.jit
 def _score(x, scales, i, there, MAGNITUDE: tl.constexpr, SCALED: tl.constexpr):
     score = tl.load(x + i, mask=there, other=0.0)
+    return _weighed(score, scales, i, there, MAGNITUDE, SCALED)
+
+
+@triton.jit
+def _weighed(score, scales, i, there, MAGNITUDE: tl.constexpr, SCALED: tl.constexpr):
     if MAGNITUDE:
         score = tl.abs(score)
     if SCALED:
@@ -15,61 +22,11 @@ def _score(x, scales, i, there, MAGNITUDE: tl.constexpr, SCALED: tl.constexpr):
 
 
 @triton.jit
-def _above(
-    x,
-    scales,
-    i,
-    UNITS: tl.constexpr,
-    THRESHOLD: tl.constexpr,
-    BELOW: tl.constexpr,
-    MAGNITUDE: tl.constexpr,
-    SCALED: tl.constexpr,
-):
-    """1 for each of the units i that is chosen, int32."""
-    score = _score(x, scales, i, i < UNITS, MAGNITUDE, SCALED)
-    chosen = (i < UNITS) & (score > THRESHOLD)
-    if BELOW is not None:
-        chosen = chosen & (score <= BELOW)
-    return chosen.to(tl.int32)
-
-
-@triton.jit
-def select_above(
-    x,
-    scales,
-    list,
-    UNITS: tl.constexpr,
-    THRESHOLD: tl.constexpr,
-    BELOW: tl.constexpr,
-    MAGNITUDE: tl.constexpr,
-    SCALED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Those that score above THRESHOLD, and not above BELOW unless it is None.
-
-    grid: (blocks). A program counts what is chosen before its block by itself: the scores lie in
-    the cache, and reading them is faster than waiting for another launch.
-    """
-    block = tl.program_id(0)
-    i = tl.arange(0, BLOCK)
-    seen = tl.zeros((BLOCK,), tl.int32)
-    for start in range(0, block * BLOCK, BLOCK):
-        seen += _above(x, scales, start + i, UNITS, THRESHOLD, BELOW, MAGNITUDE, SCALED)
-    before = tl.sum(seen, 0)
-    i += block * BLOCK
-    chosen = _above(x, scales, i, UNITS, THRESHOLD, BELOW, MAGNITUDE, SCALED)
-    tl.store(list + before + tl.cumsum(chosen, 0), i, mask=chosen != 0)
-    if block == tl.num_programs(0) - 1:
-        tl.store(list, before + tl.sum(chosen, 0))
-
-
-@triton.jit
-def _keys(x, scales, i, end, MAGNITUDE: tl.constexpr, SCALED: tl.constexpr):
-    """Integers in the order of the scores of the units i, above 0; 0 from `end` on."""
-    score = _score(x, scales, i, i < end, MAGNITUDE, SCALED) + 0.0  # the two zeros are equal
-    bits = score.to(tl.int32, bitcast=True)
+def _keys(score, there):
+    """Integers in the order of the scores, above 0; 0 of those that are not there."""
+    bits = (score + 0.0).to(tl.int32, bitcast=True)  # the two zeros are equal
     flipped = bits ^ ((bits >> 31) | -2147483648)
-    return tl.where(i < end, flipped.to(tl.uint32, bitcast=True), 0)
+    return tl.where(there, flipped.to(tl.uint32, bitcast=True), 0)
 
 
 @triton.jit
@@ -84,58 +41,93 @@ def _kth_largest(keys, COUNT: tl.constexpr):
 
 
 @triton.jit
-def select_best(
-    x,
-    scales,
-    state,
-    list,
-    UNITS: tl.constexpr,
-    GROUP: tl.constexpr,
-    COUNT: tl.constexpr,
-    OR_ALL: tl.constexpr,
-    MAGNITUDE: tl.constexpr,
-    SCALED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Of each GROUP units in order the COUNT best, of equal ones the first. grid: (groups)"""
-    group = tl.program_id(0)
-    end = tl.minimum((group + 1) * GROUP, UNITS)
-    i = group * GROUP + tl.arange(0, BLOCK)
-    keys = _keys(x, scales, i, end, MAGNITUDE, SCALED)
+def _best(score, there, COUNT: tl.constexpr):
+    """Whether each of the scores is one of the COUNT best, of equal ones the first."""
+    keys = _keys(score, there)
     least = _kth_largest(keys, COUNT)
-    more = (keys > least).to(tl.int32)
-    equal = ((keys == least) & (keys > 0)).to(tl.int32)
-    first = (tl.cumsum(equal, 0) <= COUNT - tl.sum(more, 0)).to(tl.int32)
-    chosen, before = more + equal * first, group * COUNT
-    count = UNITS // GROUP * COUNT + tl.minimum(UNITS % GROUP, COUNT)
-    if OR_ALL:
-        every = tl.load(state + 2) != 0
-        chosen = tl.where(every, (i < end).to(tl.int32), chosen)
-        before = tl.where(every, group * GROUP, before)
-        count = tl.where(every, UNITS, count)
-    tl.store(list + before + tl.cumsum(chosen, 0), i, mask=chosen != 0)
-    if group == 0:
-        tl.store(list, count)
+    room = COUNT - tl.sum((keys > least).to(tl.int32), 0)
+    equal = (keys == least) & there
+    return (keys > least) | (equal & (tl.cumsum(equal.to(tl.int32), 0) <= room))
 
 
 @triton.jit
-def select_few(
+def choose(score, i, there, group, scales, limits, list, counts, CHOICE: tl.constexpr, every=False):
+    """Writes those of a group of units i that are chosen by their scores into a list, and adds how
+    many to the group's counter: without a word from other groups. `every`: all are chosen.
+
+    CHOICE is a `lists.Choice`; with None nothing is done. Where so many of each group are chosen,
+    the first group says how many there are in all.
+    """
+    if CHOICE is not None:
+        score = _weighed(score, scales, i, there, CHOICE.magnitude, CHOICE.scaled)
+        if CHOICE.best:
+            chosen = _best(score, there, CHOICE.best)
+            before, number, count = group * CHOICE.best, 0, CHOICE.total
+        else:
+            chosen = there & (score > tl.load(limits))
+            if CHOICE.below:
+                chosen = chosen & (score <= tl.load(limits + 1))
+            before, number, count = group * CHOICE.group, group, tl.sum(chosen.to(tl.int32), 0)
+        if CHOICE.or_all:
+            chosen = tl.where(every, there, chosen)
+            before = tl.where(every, group * CHOICE.group, before)
+            count = tl.where(every, CHOICE.segments.size, count)
+        place = before + tl.cumsum(chosen.to(tl.int32), 0) - 1
+        tl.store(list + CHOICE.segments.number + place, i, mask=chosen)
+        if number == group:
+            tl.store(list + number, count)
+            add_up(counts + number, count)
+
+
+@triton.jit
+def select(
     x,
-    scales,
     state,
+    scales,
+    limits,
     list,
+    counts,
+    UNITS: tl.constexpr,
+    CHOICE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """A list of those of the UNITS x that a `lists.Choice` chooses; grid: (groups)."""
+    group, k = tl.program_id(0), tl.arange(0, BLOCK)
+    i = group * CHOICE.group + k
+    there = (k < CHOICE.group) & (i < UNITS)
+    score = tl.load(x + i, mask=there, other=0.0)
+    every = False
+    if CHOICE.or_all:
+        every = tl.load(state + 2) != 0
+    choose(score, i, there, group, scales, limits, list, counts, CHOICE, every)
+
+
+@triton.jit
+def _load_keys(x, scales, i, end, MAGNITUDE: tl.constexpr, SCALED: tl.constexpr):
+    return _keys(_score(x, scales, i, i < end, MAGNITUDE, SCALED), i < end)
+
+
+@triton.jit
+def select_best(
+    x,
+    state,
+    scales,
+    limits,
+    list,
+    counts,
     UNITS: tl.constexpr,
     COUNT: tl.constexpr,
+    FEW: tl.constexpr,
     OR_ALL: tl.constexpr,
     MAGNITUDE: tl.constexpr,
     SCALED: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """The COUNT best of all units, many times as many. grid: (1)
+    """The COUNT best of many units, BLOCK of them at a time. grid: (1)
 
-    The COUNT-th largest among those that are the largest of some units each is a floor: few keys
-    are above it, which are searched. They lie behind the list meanwhile.
+    If they are FEW, the COUNT-th largest among those that are the largest of some units each is a
+    floor: few keys are above it, which are searched. They lie behind the list meanwhile.
     """
     least = tl.zeros((), tl.uint32)
     equals = UNITS
@@ -144,20 +136,28 @@ def select_few(
     else:
         every = False
     if not every:
-        least, equals = _least_chosen(
-            x, scales, list + 1 + COUNT, UNITS, COUNT, MAGNITUDE, SCALED, BLOCK, CHUNK
-        )
+        if FEW:
+            least, equals = _least_chosen(
+                x, scales, list + 1 + COUNT, UNITS, COUNT, MAGNITUDE, SCALED, BLOCK, CHUNK
+            )
+        else:
+            i = tl.arange(0, triton.next_power_of_2(UNITS))
+            keys = _load_keys(x, scales, i, UNITS, MAGNITUDE, SCALED)
+            least = _kth_largest(keys, COUNT)
+            equals = COUNT - tl.sum((keys > least).to(tl.int32), 0)
     count, taken = 0, 0
     for start in range(0, UNITS, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        keys = _keys(x, scales, i, UNITS, MAGNITUDE, SCALED)
+        keys = _load_keys(x, scales, i, UNITS, MAGNITUDE, SCALED)
         equal = (keys == least).to(tl.int32)
         first = taken + tl.cumsum(equal, 0) <= equals
         chosen = ((keys > least) | ((keys == least) & first)).to(tl.int32)
         tl.store(list + count + tl.cumsum(chosen, 0), i, mask=(chosen != 0) & (i < UNITS))
         count += tl.sum(chosen, 0)
         taken += tl.sum(equal, 0)
-    tl.store(list, tl.minimum(count, UNITS))
+    count = tl.minimum(count, UNITS)
+    tl.store(list, count)
+    add_up(counts, count)
 
 
 @triton.jit
@@ -176,11 +176,11 @@ def _least_chosen(
     i = tl.arange(0, BLOCK)
     tops = tl.zeros((BLOCK,), tl.uint32)
     for start in range(0, UNITS, BLOCK):
-        tops = tl.maximum(tops, _keys(x, scales, start + i, UNITS, MAGNITUDE, SCALED))
+        tops = tl.maximum(tops, _load_keys(x, scales, start + i, UNITS, MAGNITUDE, SCALED))
     floor = _kth_largest(tops, COUNT)
     found = 0
     for start in range(0, UNITS, BLOCK):
-        keys = _keys(x, scales, start + i, UNITS, MAGNITUDE, SCALED)
+        keys = _load_keys(x, scales, start + i, UNITS, MAGNITUDE, SCALED)
         above = (keys > floor).to(tl.int32)
         at = room + found + tl.cumsum(above, 0) - 1
         tl.store(at, keys.to(tl.int32, bitcast=True), mask=above != 0)
