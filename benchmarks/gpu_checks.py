@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from sparsecomp.calibrate.approximation import Approximation
 from sparsecomp.calibrate.low_rank import Predictor
 from sparsecomp.calibrate.sketch import HeadSketch
 from sparsecomp.codegen.build import find_compiler
@@ -251,6 +252,9 @@ class _Random:
         units = self.config.num_attention_heads if heads else self._neurons
         biases = self._biases(module, units, units // (2 if heads else 5))
         return Predictor(*self._pair(module, rank, units), biases)
+
+    def approximation(self, module: str, rank: int) -> Approximation:
+        raise NotImplementedError("no block is approximated")
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         basis, factors = self._pair(module, rank, self._neurons * 2)

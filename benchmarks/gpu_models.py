@@ -21,6 +21,7 @@ import torch
 from transformers import LlamaConfig, OPTConfig, PretrainedConfig
 from xdsl.dialects.builtin import ModuleOp
 
+from sparsecomp.calibrate.approximation import Approximation
 from sparsecomp.calibrate.low_rank import Predictor
 from sparsecomp.calibrate.sketch import HeadSketch
 from sparsecomp.codegen.account import blocks, bytes_per_token
@@ -237,6 +238,9 @@ class _Random:
         attention = module.endswith("self_attn")
         units = self.config.num_attention_heads if attention else self.config.ffn_dim
         return _predictor(self.config.hidden_size, units, rank)
+
+    def approximation(self, module: str, rank: int) -> Approximation:
+        raise NotImplementedError("no block is approximated")
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         raise NotImplementedError("no block is nested")

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import OPTConfig
 
+from sparsecomp.calibrate.approximation import Approximation
 from sparsecomp.calibrate.low_rank import Predictor
 from sparsecomp.calibrate.sketch import HeadSketch
 from sparsecomp.compile import compile_model
@@ -171,6 +172,9 @@ class _Random:
     def predictor(self, module: str, rank: int) -> Predictor:
         down, up = self._pair(module, rank, self.units[module])
         return Predictor(down, up, torch.zeros(self.units[module]))
+
+    def approximation(self, module: str, rank: int) -> Approximation:
+        raise NotImplementedError("no block is approximated")
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self._pair(module, rank, self.units[module])

@@ -56,6 +56,28 @@ class LowRank:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Approximate:
+    """Neurons chosen by a low-rank approximation of their own input matrices (HiRE-LR, arXiv
+    2402.09360, section 3.1): the best of its rank for the inputs seen, in closed form.
+
+    A neuron's score is the magnitude of its approximate value times the Euclidean norm of its
+    column of down. Those above `threshold` are computed exactly, the rest is skipped. `density` is
+    the expected share of neurons chosen, `active` of those that are not 0 besides.
+    """
+
+    rank: int
+    threshold: float
+    density: float
+    active: float
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise SparsecompError(f"rank is {self.rank}; it must be at least 1")
+        _check_shares(self.density, self.active)
+        _check_magnitude(self.threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cutoff:
     """Neurons skipped once a first part of them is known exactly to be small.
 
@@ -70,9 +92,7 @@ class Cutoff:
 
     def __post_init__(self) -> None:
         _check_shares(self.density)
-        _check_threshold(self.threshold)
-        if self.threshold < 0:
-            raise SparsecompError(f"threshold is {self.threshold}; a magnitude is never below 0")
+        _check_magnitude(self.threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +150,12 @@ class Sketch:
             raise SparsecompError(f"offset is {self.offset}; it must be a finite number")
 
 
-Choice = LowRank | Cutoff | Nested | Sketch
-KINDS: Mapping[str, type[LowRank] | type[Cutoff] | type[Nested] | type[Sketch]] = {
+Choice = LowRank | Approximate | Cutoff | Nested | Sketch
+KINDS: Mapping[
+    str, type[LowRank] | type[Approximate] | type[Cutoff] | type[Nested] | type[Sketch]
+] = {
     "low_rank": LowRank,
+    "approximate": Approximate,
     "cutoff": Cutoff,
     "nested": Nested,
     "sketch": Sketch,
@@ -175,6 +198,12 @@ def _check_shares(*shares: float) -> None:
     for share in shares:
         if not 0.0 <= share <= 1.0 + 1e-9:
             raise SparsecompError(f"a density is {share}; it must be between 0 and 1")
+
+
+def _check_magnitude(threshold: float) -> None:
+    _check_threshold(threshold)
+    if threshold < 0:
+        raise SparsecompError(f"threshold is {threshold}; a magnitude is never below 0")
 
 
 def _check_threshold(threshold: float) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from xdsl.dialects.builtin import ModuleOp
 
+from sparsecomp.calibrate.approximation import Approximation, Inputs
 from sparsecomp.calibrate.low_rank import Predictor
 from sparsecomp.calibrate.sketch import HeadSketch
 from sparsecomp.codegen.triton import select
+from sparsecomp.dialects import spz
 from sparsecomp.frontend.export import export_model
 from sparsecomp.frontend.model_dir import ModelDir
 from sparsecomp.options import Device, Dtype
@@ -45,6 +47,16 @@ class _Random:
         down = 0.3 * torch.randn(rank, self.inputs, generator=generator)
         up = 0.3 * torch.randn(self.units, rank, generator=generator)
         return Predictor(down, up, self._biases())
+
+    def approximation(self, module: str, rank: int) -> Approximation:
+        generator = _generator(module)
+        basis, gate, up = (
+            0.3 * torch.randn(n, width, generator=generator)
+            for n, width in ((rank, self.inputs), (self.units, rank), (self.units, rank))
+        )
+        gates = gate if self.parts == 2 else None
+        of = Inputs(spz.Act.RELU, gates, up, None, None, torch.ones(self.units))
+        return Approximation(of, basis, gates, up, self._biases(), bits=32)
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         generator = _generator(module)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested
+from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Nested
 
 SHARES = st.floats(0, 1)
 LOW_RANKS = st.builds(
@@ -22,6 +22,13 @@ LOW_RANKS = st.builds(
     count=st.integers(0, 8),
     group=st.integers(8, 64),
     lookahead=st.integers(0, 2),
+)
+APPROXIMATE = st.builds(
+    Approximate,
+    rank=st.integers(1, 512),
+    threshold=st.floats(0, 1e6),
+    density=SHARES,
+    active=SHARES,
 )
 CUTOFFS = st.builds(Cutoff, of=st.sampled_from(Exact), threshold=st.floats(0, 1e6), density=SHARES)
 NESTED = st.builds(
@@ -36,7 +43,7 @@ NAMES = st.from_regex(r"model\.layers\.[0-9]\.(mlp|self_attn)", fullmatch=True)
 
 
 @given(
-    st.dictionaries(NAMES, st.none() | LOW_RANKS | CUTOFFS | NESTED),
+    st.dictionaries(NAMES, st.none() | LOW_RANKS | APPROXIMATE | CUTOFFS | NESTED),
     st.integers(0, 2**31),
     st.lists(NAMES, max_size=3),
 )
@@ -59,7 +66,7 @@ BLOCK = "recipe: 1\nblocks:\n  mlp: "
         ("recipe: 1\nwider: lm_head", "wider: must be a list of names"),
         ("recipe: 1\nblocks: [a]", "blocks: must name blocks"),
         (BLOCK + "low_rank", "mlp: needs a kind"),
-        (BLOCK + "{kind: magic}", "mlp: needs a kind, one of dense, low_rank, cutoff, nested"),
+        (BLOCK + "{kind: magic}", "mlp: needs a kind, one of dense, low_rank, approximate, cutoff"),
         (BLOCK + "{kind: dense, rank: 3}", "mlp: a dense block has nothing else"),
         (BLOCK + "{kind: cutoff, of: gate, density: 0.5}", "mlp: threshold is missing"),
         (
@@ -73,6 +80,14 @@ BLOCK = "recipe: 1\nblocks:\n  mlp: "
         (BLOCK + "{kind: cutoff, of: all, density: 0.5, threshold: 1}", "mlp: of is 'all'"),
         (BLOCK + "{kind: cutoff, of: gate, density: 2, threshold: 1}", "mlp: a density is 2.0"),
         (BLOCK + "{kind: cutoff, of: gate, density: .5, threshold: .nan}", "mlp: threshold is nan"),
+        (
+            BLOCK + "{kind: approximate, rank: 0, threshold: 1, density: 1, active: 1}",
+            "mlp: rank is 0; it must be at least 1",
+        ),
+        (
+            BLOCK + "{kind: approximate, rank: 1, threshold: -1, density: 1, active: 1}",
+            "mlp: threshold is -1.0; a magnitude is never below 0",
+        ),
         (BLOCK + "{kind: low_rank, rank: true, density: 1, active: 1}", "mlp: rank is True"),
         (BLOCK + "{kind: low_rank, rank: 0, density: 1, active: 1}", "mlp: rank is 0"),
         (BLOCK + "{kind: low_rank, rank: 4, density: 1, active: 1, ranks: 3}", "mlp: ranks is not"),

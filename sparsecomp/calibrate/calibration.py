@@ -25,15 +25,38 @@ from sparsecomp.passes.blocks import (
     weight_shapes,
 )
 from sparsecomp.passes.build import shape_of
-from sparsecomp.passes.quantize_weights import stored_bits
+from sparsecomp.passes.insert_predictors import approximation_names
+from sparsecomp.passes.quantize_weights import approximation_dtypes, stored_bits
 from sparsecomp.recipe import Recipe
 from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, weight_of
 from sparsecomp.reference.spz import coarse
-from sparsecomp.sparsity import Choice, Exact, LowRank, Nested, Option, Plan, Sketch
+from sparsecomp.sparsity import (
+    Approximate,
+    Choice,
+    Exact,
+    LowRank,
+    Nested,
+    Option,
+    Plan,
+    Sketch,
+)
 
-from .candidates import cutoff, cutoffs, densities, nested, predicted, ranks, sketch_counts
+from .approximation import Approximation, Inputs, approximate
+from .candidates import (
+    APPROXIMATED,
+    approximated,
+    approximation_ranks,
+    cutoff,
+    cutoffs,
+    densities,
+    nested,
+    of_activity,
+    predicted,
+    ranks,
+    sketch_counts,
+)
 from .collect import collect
-from .correction import correction, rank_for
+from .correction import ALIGN, correction, rank_for
 from .low_rank import First, Point, Predictor, Rows, Trained, held_rows, measure, train
 from .material import heads_material, neurons_material
 from .price import Candidate, Resumable, price
@@ -66,7 +89,8 @@ class CalibrationModel:
 
 
 class Calibration:
-    """What a model does on text, recorded in `directory`.
+    """What a model does on text, recorded in `directory`. A recipe that is to be followed may ask
+    for more of it.
 
     Raises SparsecompError as `collect` does.
     """
@@ -80,6 +104,7 @@ class Calibration:
         seed: int,
         lookahead: int,
         observer: Observer,
+        recipe: Recipe | None = None,
     ):
         self.model = model
         self.splits = splits
@@ -90,7 +115,7 @@ class Calibration:
         self.weights = functools.cache(model.weights)
         self.blocks = {b.module: b for b in blocks(function(model.module, "forward"))}
         observer.stage("calibrate", f"{splits.train.tokens:,} tokens to learn from")
-        moments = model.dtype is Dtype.INT8  # what corrects coarse neurons is made of them
+        moments = self._takes_moments(recipe)
         key = f"{model.identity} {splits.train.sha256}{' moments' if moments else ''}"
         self.store = Store(directory, f"{key} seed {seed} lookahead {lookahead}")
         self.recordings: Recordings = collect(
@@ -104,8 +129,19 @@ class Calibration:
             observer=observer,
         )
         self._trained: dict[tuple[str, int], Trained] = {}
+        self._approximations: dict[tuple[str, int], Approximation] = {}
         self._corrections: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
         self._sketches: dict[str, HeadSketch] = {}
+
+    def _takes_moments(self, recipe: Recipe | None) -> bool:
+        """Whether something may be made of the second moments of MLPs' inputs: what corrects coarse
+        neurons, or an approximation."""
+        choices = () if recipe is None else recipe.blocks.values()
+        return (
+            self.model.dtype is Dtype.INT8
+            or any(isinstance(block, MlpBlock) for block in self._predictable())
+            or any(isinstance(choice, Approximate) for choice in choices)
+        )
 
     # ---- predictors ----
 
@@ -165,6 +201,39 @@ class Calibration:
     def _heads(self, block: AttentionBlock, density: float) -> Rows:
         blocks = list(self.blocks.values())
         return heads_material(self.recordings, blocks, block, density, self.lookahead)
+
+    # ---- approximations of an MLP's neurons ----
+
+    def approximation(self, module: str, rank: int) -> Approximation:
+        """Of the neurons of an MLP at a rank."""
+        if (module, rank) not in self._approximations:
+            block, moments = self.blocks[module], self.recordings.mlps[module].moments
+            assert isinstance(block, MlpBlock) and moments is not None
+            scope = Scope(1, self.weights, Derived(self.model.positions))
+            given = Inputs.of(block.op, lambda name: weight_of(block.op, name, scope))
+            bits = self._approximate_bits(block, rank) or 32
+            made = approximate(given, moments, rank, bits, self.seed)
+            self._approximations[module, rank] = made
+        return self._approximations[module, rank]
+
+    def _approximate_bits(self, block: MlpBlock, rank: int) -> int:
+        """What an approximation is quantised to; 0: not at all."""
+        _, dtype = approximation_dtypes(self.model.dtype)
+        _, *names, _ = approximation_names(block.module)
+        return stored_bits(names, [rank], dtype, self.model.wider)
+
+    def _approximated(self, block: MlpBlock) -> Iterator[Candidate]:
+        """Choices by approximations, where neurons are exactly 0 (see `_predictable`)."""
+        record = self.recordings.mlps[block.module]
+        if record.inputs is None or record.labels is None:
+            return
+        rows = Rows(record.inputs, record.labels, block.units)
+        quantised = self._approximate_bits(block, ALIGN) > 0
+        worth = of_activity(record, APPROXIMATED)
+        for rank in approximation_ranks(_inputs(block), quantised):
+            made = self.approximation(block.module, rank)
+            for point in measure(made, rows, held_rows(len(rows)), worth):
+                yield approximated(rank, point)
 
     # ---- what the high planes of an MLP leave out ----
 
@@ -238,6 +307,7 @@ class Calibration:
             if isinstance(block, MlpBlock):
                 candidates[block.module] += cutoffs(block, self.recordings.mlps[block.module])
                 candidates[block.module] += self._nested(block)
+                candidates[block.module] += self._approximated(block)
             elif isinstance(block, HeadBlock):
                 candidates[block.module] += self._sketched(block, model)
         self.observer.stage("price", f"{sum(map(len, candidates.values())):,} choices")
@@ -246,8 +316,8 @@ class Calibration:
 
     def _predictable(self) -> list[Block]:
         """Blocks whose units a low rank predicts: attentions, and MLPs of which most neurons are
-        exactly 0. What no neuron leaves out for certain, a low-rank product does not tell apart
-        (measured on SwiGLU models)."""
+        exactly 0. What no neuron leaves out for certain, a low-rank product does not tell apart,
+        learned or not (measured on SwiGLU models)."""
         return [
             block
             for block in self.blocks.values()
@@ -319,7 +389,7 @@ def _check_fits(block: Block, choice: Choice) -> None:
     match choice:
         case LowRank() if choice.rank > (most := min(inputs, block.units)):
             problem = f"rank is {choice.rank}; it can be {most} at most here"
-        case Nested() if choice.rank > inputs:
+        case Nested() | Approximate() if choice.rank > inputs:
             problem = f"rank is {choice.rank}; it can be {inputs} at most here"
         case Sketch() if isinstance(block, HeadBlock) and choice.count > block.units:
             problem = f"count is {choice.count}; the vocabulary has {block.units:,} rows"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock
-from sparsecomp.sparsity import Cutoff, Exact, LowRank, Nested
+from sparsecomp.sparsity import Approximate, Cutoff, Exact, LowRank, Nested
 
+from .correction import ALIGN
 from .low_rank import Point
 from .price import Candidate
 from .recordings import MlpRecord
 
 MULTIPLES = (0.7, 0.85, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Densities to predict at, in shares of the neurons that are active."""
+APPROXIMATED = (0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
+"""The same, to choose by an approximation: it knows no more than that a neuron may be active."""
 MAX_PREDICTED = 0.7
 """Beyond this density a predictor cannot pay for itself."""
 SKETCHED = (1 / 96, 1 / 48, 1 / 32)
@@ -32,6 +35,25 @@ def ranks(block: Block, inputs: int) -> tuple[int, ...]:
     if isinstance(block, AttentionBlock):
         return (min(16, block.units),)
     return tuple(sorted({max(16, round(inputs / part / 16) * 16) for part in (24, 12, 6)}))
+
+
+def approximation_ranks(inputs: int, quantised: bool) -> tuple[int, ...]:
+    """Ranks of approximations: in 4 bits whole blocks of nibbles, of which twice as many pay. None
+    where that is more than half of the inputs."""
+    parts, align = ((6, 3), ALIGN) if quantised else ((12, 6), 16)
+    found = {max(round(inputs / part / align), 1) * align for part in parts}
+    return tuple(sorted(rank for rank in found if 2 * rank <= inputs))
+
+
+def approximated(rank: int, point: Point) -> Candidate:
+    """Neurons that their approximation of this rank scores above the point's threshold."""
+    choice = Approximate(
+        rank=rank,
+        threshold=max(point.threshold, 0.0),
+        density=point.density,
+        active=point.active,
+    )
+    return Candidate(choice, point.recall, point.precision)
 
 
 def cutoffs(block: MlpBlock, record: MlpRecord) -> Iterator[Candidate]:
@@ -95,4 +117,9 @@ def densities(block: Block, record: MlpRecord | None) -> list[float]:
     if isinstance(block, AttentionBlock):
         return [heads / block.units for heads in range(block.units - 1, 0, -1)]
     assert record is not None
-    return [d for m in MULTIPLES if (d := m * record.activity) <= MAX_PREDICTED]
+    return of_activity(record, MULTIPLES)
+
+
+def of_activity(record: MlpRecord, multiples: Iterable[float]) -> list[float]:
+    """Densities in shares of the neurons that are active, as far as they are worth it."""
+    return [d for m in multiples if (d := m * record.activity) <= MAX_PREDICTED]

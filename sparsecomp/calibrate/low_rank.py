@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from sparsecomp.observer import Observer, SilentObserver
 
+from .best_product import best_product
 from .bits import unpack
 
 BATCH = 1024
@@ -33,6 +35,14 @@ POSITIVE_WEIGHT = 2.0
 """Missing a true unit costs this many times what a needless one costs."""
 MEASURED = 1 << 22
 """Scores that rates are measured on, at most: what a sort takes a second for."""
+
+
+class Scorer(Protocol):
+    """What tells units by their scores."""
+
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, in) float32 -> (n, units) float32."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -161,20 +171,20 @@ def train(
 
 
 def measure(
-    predictor: Predictor,
+    scorer: Scorer,
     rows: Rows,
     held: torch.Tensor,
     densities: Sequence[float] = (),
     groups: Sequence[tuple[int, int]] = (),
 ) -> tuple[Point, ...]:
-    """How a predictor's rules do on the rows of indices `held`: a point for each density, then one
+    """How a scorer's rules do on the rows of indices `held`: a point for each density, then one
     for each (count, group).
     """
     most = max(MEASURED // rows.units, 1)
     if len(held) > most:
         held = held[torch.linspace(0, len(held) - 1, most).long()]
     x, labels = rows.batch(held)
-    scores = predictor.scores(x)
+    scores = scorer.scores(x)
     points = []
     if densities:
         ordered = np.sort(scores.numpy(), axis=None)  # many times as fast as torch's
@@ -284,13 +294,7 @@ def _start(
         return Predictor(down, up, bias - up @ (down @ moments.mean))
     true = _true_inputs(rows, first, learned, moments)
     matrix = first.matrix.double()
-    # With C the covariance of x, the best product of this rank for the true value of the first
-    # linear is the truncated SVD of its covariance with C^(-1/2) x, put back by C^(-1/2).
-    values, vectors = torch.linalg.eigh(moments.covariance.double())
-    root = values.clamp_min(float(values[-1]) * 1e-7).sqrt()
-    whiten = (vectors / root).T
-    left, singular, right = torch.linalg.svd(matrix @ true.cross @ whiten.T, full_matrices=False)
-    down, up = right[:rank] @ whiten, left[:, :rank] * singular[:rank]
+    down, up = best_product(matrix @ true.cross, moments.covariance, rank)
     # What it leaves out is noise on that value: a logit is the value over it.
     variance = ((matrix @ true.covariance) * matrix).sum(1)
     noise = (variance - up.square().sum(1)).clamp_min(0).sqrt()

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from .approximation import Approximation
 from .low_rank import Predictor
 from .sketch import HeadSketch
 
@@ -15,6 +16,10 @@ class Made(Protocol):
 
     def predictor(self, module: str, rank: int) -> Predictor:
         """Of the units of a block."""
+        ...
+
+    def approximation(self, module: str, rank: int) -> Approximation:
+        """Of the neurons of an MLP."""
         ...
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,9 +25,18 @@ from sparsecomp.passes.blocks import AttentionBlock, Block, HeadBlock, MlpBlock,
 from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, needed, weight_of
 from sparsecomp.reference.spz import coarse, neurons
 from sparsecomp.rounding import round_to
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested, Option, Sketch
+from sparsecomp.sparsity import (
+    Approximate,
+    Choice,
+    Cutoff,
+    Exact,
+    LowRank,
+    Nested,
+    Option,
+    Sketch,
+)
 
-from .low_rank import Predictor
+from .low_rank import Scorer
 from .made import Made
 from .sketch import sketched
 
@@ -166,12 +175,12 @@ class SparseOutput:
     def _weight(self, name: str) -> torch.Tensor:
         return weight_of(self.block.op, name, self.scope)
 
-    def of(self, choice: Choice, predictor: Predictor | None) -> torch.Tensor:
+    def of(self, choice: Choice, scorer: Scorer | None) -> torch.Tensor:
         if isinstance(choice, Nested):
             return self._nested(choice)
         if isinstance(choice, Sketch):
             return sketched(choice, self.dense.values[self.block.op.results[0]], self.scores)
-        selection = self._selection(choice, predictor)
+        selection = self._selection(choice, scorer)
         if not isinstance(self.block, MlpBlock):
             return self.dense.values[self.block.op.results[0]] * selection[..., None]
         return self._added_up(self.neurons * selection)
@@ -193,11 +202,17 @@ class SparseOutput:
         rest = (scores > choice.floor) & ~fine
         return self._added_up(self.neurons * fine) + F.linear(values * rest, self.copy.down)
 
-    def _selection(self, choice: LowRank | Cutoff, predictor: Predictor | None) -> torch.Tensor:
-        if isinstance(choice, LowRank):
-            assert predictor is not None and not choice.group, "priced by a threshold"
-            seen = source(self.model.blocks, self.block, choice.lookahead)
-            return predictor.scores(self.dense.values[seen.input]) > choice.threshold
+    def _selection(
+        self, choice: LowRank | Approximate | Cutoff, scorer: Scorer | None
+    ) -> torch.Tensor:
+        if isinstance(choice, LowRank | Approximate):
+            lookahead = 0
+            if isinstance(choice, LowRank):
+                assert not choice.group, "priced by a threshold"
+                lookahead = choice.lookahead
+            assert scorer is not None
+            seen = source(self.model.blocks, self.block, lookahead)
+            return scorer.scores(self.dense.values[seen.input]) > choice.threshold
         if choice.of is Exact.NEURON:
             return self.magnitudes > choice.threshold
         assert isinstance(self.block, MlpBlock)
@@ -243,10 +258,8 @@ def _costs(
     tokens = sum(len(run.log_p) for run in runs)
 
     def outputs(choice: Choice) -> Iterator[torch.Tensor]:
-        predictor = (
-            made.predictor(block.module, choice.rank) if isinstance(choice, LowRank) else None
-        )
-        return (one.of(choice, predictor) for one in sparse)
+        scorer = _scorer(block, choice, made)
+        return (one.of(choice, scorer) for one in sparse)
 
     def error(choice: Choice) -> float:
         """Of the output that the rest of the model sees, squared, a token."""
@@ -265,6 +278,16 @@ def _costs(
     measured = {e: divergence(candidates[errors.index(e)].choice) for e in sorted(anchors)}
     law = PowerLaw.through(measured)
     return [measured.get(e, law(e)) if e > 0 else 0.0 for e in errors]
+
+
+def _scorer(block: Block, choice: Choice, made: Made) -> Scorer | None:
+    """What chooses a block's units, where they do not do so themselves."""
+    match choice:
+        case LowRank():
+            return made.predictor(block.module, choice.rank)
+        case Approximate():
+            return made.approximation(block.module, choice.rank)
+    return None
 
 
 def _miss(block: Block, output: torch.Tensor, run: DenseRun, model: Resumable) -> torch.Tensor:

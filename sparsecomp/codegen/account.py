@@ -75,11 +75,13 @@ def bytes_per_token(module: ModuleOp, reading: Reading = Reading.EXPECTED) -> di
             total[part] += sum(storage.bytes for storage in once)
         elif reading is not Reading.DENSE or isinstance(op, exec.SparseLinear):
             total[part] += weight_bytes(op, reading)
+        elif part is Part.PREDICTORS:
+            continue
         elif isinstance(op, exec.Neurons | exec.SparseMlp):  # two that would be one
             once = [s for s in once if s is not correction_of(op)]
             seen.update(once)
             total[part] += sum(storage.bytes for storage in once)
-        elif part is not Part.PREDICTORS and not isinstance(op, exec.Select):
+        elif not isinstance(op, exec.Select):
             total[part] += weight_bytes(op, reading)
     return {part: round(size) for part, size in total.items()}
 
@@ -87,6 +89,8 @@ def bytes_per_token(module: ModuleOp, reading: Reading = Reading.EXPECTED) -> di
 def _part(op: Operation) -> Part:
     if isinstance(op, exec.Linear | exec.SparseLinear | exec.Select):
         return Part(op.part.data)
+    if isinstance(op, exec.Neurons) and op.approximate:
+        return Part.PREDICTORS
     if isinstance(op, exec.Sum):  # of the parts that a linear over some inputs leaves
         writers = (use.operation for use in op.x.uses)
         linear = next((op for op in writers if isinstance(op, exec.SparseLinear)), None)
@@ -121,7 +125,7 @@ def _predictor(
     op: exec.Kernel, writer: Mapping[exec.Buffer | None, exec.Kernel]
 ) -> Iterator[exec.Kernel]:
     """The kernels, up to a selection, that are there for it alone."""
-    if _part(op) is Part.PREDICTORS:
+    if _part(op) is Part.PREDICTORS or isinstance(op, exec.Quantize):
         yield op
         before = writer.get(exec.buffer_of(op.inputs[0]))
         if before is not None:

@@ -250,7 +250,12 @@ def neurons(scope: Scope, op: exec.Neurons) -> dict[str, Any]:
         correction = exec.find_storage(op, op.correction)
         rank, rows = correction.dims[-1], matrix(correction)["weight"]
         rest = f"Correction<{rank}>{{{scope.pointers[op.z]}, {rows}}}"
+    gated = op.gated is not None
+    given = matrix(storage) if op.approximate else neurons_of(storage, gated)
     return {
+        "rows": op.approximate,
+        "inputs": storage.dims[1],
+        "gated": "true" if gated else "false",
         "coarse": op.coarse is not None,
         "rest": rest,
         "act": str(op.act.data),
@@ -259,8 +264,8 @@ def neurons(scope: Scope, op: exec.Neurons) -> dict[str, Any]:
         "out": scope.pointers[op.out],
         "gate_bias": scope.floats(op, "gate_bias"),
         "up_bias": scope.floats(op, "up_bias"),
-        "units": scope.units(op, storage.dims[0]),
-    } | neurons_of(storage, op.gated is not None)
+        "units": scope.units(op, shape_of(op.out)[1]),
+    } | given
 
 
 def sparse_mlp(scope: Scope, op: exec.SparseMlp) -> dict[str, Any]:

@@ -26,6 +26,8 @@ def storage_bytes(storage: exec.Storage, weights: Weights) -> memoryview:
     neuron_major = storage.layout.data is exec.Layout.NEURON_MAJOR
     if neuron_major or storage.layout.data is exec.Layout.COLUMNS:
         parts[-1] = parts[-1].T
+    if storage.layout.data is exec.Layout.ROWS and len(parts) > 1:
+        parts = [torch.stack(parts, 1).flatten(0, 1)]  # of each a row in turn
     if storage.layout.data is exec.Layout.SKETCH:
         rows, bias = parts
         packed = sketch_lots(rounded_sketch(rows), bias)

@@ -60,6 +60,8 @@ def weight_bytes(op: Operation, reading: Reading = Reading.EXPECTED) -> float:
             return _neuron(op).count * share
         case exec.SparseLinear() if reading is Reading.EXPECTED:
             return op.density.value.data * op.blocks.value.data * block_bytes(op)
+        case exec.Neurons() if op.approximate:
+            return sum(storage.bytes for storage in weights_of(op))
         case exec.Neurons() if op.coarse is not None:
             high, *_ = exec.find_storage(op, op.weights).sheets
             correction, neuron = correction_of(op), _neuron(op)

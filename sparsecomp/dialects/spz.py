@@ -407,6 +407,9 @@ class Neurons(PureOp):
     `coarse` takes of each weight what the high plane of its 8 bits says (see nibbles.py). What that
     leaves out of the products is then corrected: `z @ correction.T` is added to them, z (T, rank),
     correction (parts neurons, rank). Neuron n has its rows from `parts n` on: of gate, then of up.
+
+    `approximate` ones stand for other neurons, to choose among these: their matrices were made
+    for that, and no MLP has them.
     """
 
     name = "spz.neurons"
@@ -414,6 +417,7 @@ class Neurons(PureOp):
     z = opt_operand_def(TensorType)
     correction = opt_prop_def(FlatSymbolRefAttrConstr)
     coarse = opt_prop_def(UnitAttr)
+    approximate = opt_prop_def(UnitAttr)
     gate = opt_prop_def(FlatSymbolRefAttrConstr)
     up = opt_prop_def(FlatSymbolRefAttrConstr)
     gate_bias = opt_prop_def(FlatSymbolRefAttrConstr)
@@ -433,6 +437,8 @@ class Neurons(PureOp):
             raise VerifyException("only coarse neurons are corrected")
         if self.coarse is not None and self.up is None:
             raise VerifyException("coarse neurons are whole ones")
+        if self.approximate is not None and (self.coarse is not None or self.up is None):
+            raise VerifyException("approximate neurons are whole ones, of all of their weights")
 
 
 @irdl_op_definition

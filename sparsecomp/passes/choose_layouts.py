@@ -76,6 +76,10 @@ def matrix_need(op: Operation, by_columns: Container[str]) -> Need:
     return exec.Layout.COLUMNS if columns else exec.Layout.ROWS, (weight,)
 
 
+def approximation_need(op: spz.Neurons) -> Need:
+    return exec.Layout.ROWS, symbols(op, "gate", "up")
+
+
 def needs(
     op: Operation, by_columns: Container[str], by_rows: Container[str] = ()
 ) -> Iterator[Need]:
@@ -99,7 +103,10 @@ def needs(
             for name in ("down", "up"):
                 yield exec.Layout.ROWS, symbols(op, name)
             floats = symbols(op, "bias")
-        case spz.Neurons():  # its matrices lie where the MLP of the same neurons has them
+        case spz.Neurons():
+            if op.approximate is not None:
+                yield approximation_need(op)
+            # Those of others lie where the MLP of the same neurons has them.
             if correction := symbols(op, "correction"):
                 yield exec.Layout.ROWS, correction
             floats = symbols(op, "gate_bias", "up_bias")
@@ -168,6 +175,8 @@ def _shape(need: Need, types: dict[str, TensorType[Attribute]], positions: int) 
     if layout is exec.Layout.NEURON_MAJOR:
         up, down = types[weights[-2]].get_shape(), types[weights[-1]].get_shape()
         return [*up, down[0]]
+    if layout is exec.Layout.ROWS:
+        return [shape[0] * len(weights), *shape[1:]]
     return shape
 
 

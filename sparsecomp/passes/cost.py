@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from sparsecomp import nibbles, sketches
 from sparsecomp.dialects import spz
 from sparsecomp.options import Dtype
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested, Sketch
+from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Nested, Sketch
 
 from .blocks import Block, HeadBlock, MlpBlock
-from .quantize_weights import BITS, CORRECTION_BITS
+from .quantize_weights import BITS, CORRECTION_BITS, approximation_dtypes
 from .sparsify_head import AXES_BITS
 
 FLOAT = 4
@@ -96,7 +96,7 @@ class BlockCost:
         return BlockCost(block.units, inputs, Unit(row, 1, column), dtype)
 
     def predictor_bytes(self, choice: Choice) -> int:
-        """Bytes of a low-rank predictor, a correction or a sketch; 0 for a cutoff."""
+        """Bytes of a predictor, an approximation, a correction or a sketch; 0 for a cutoff."""
         if isinstance(choice, Cutoff):
             return 0
         if isinstance(choice, Nested):
@@ -106,9 +106,16 @@ class BlockCost:
         if isinstance(choice, Sketch):
             axes = (self.inputs + 1) * self._axes_row_bytes()
             return axes + sketches.sketch_bytes(self.units, self.inputs)
+        if isinstance(choice, Approximate):
+            return self._approximation_bytes(choice)
         down = choice.rank * row_bytes(self.inputs, self.dtype)
         up = self.units * row_bytes(choice.rank, self.dtype)
         return down + up + self.units * FLOAT
+
+    def _approximation_bytes(self, choice: Approximate) -> int:
+        basis, factors = approximation_dtypes(self.dtype)
+        neuron = self.unit.rows * row_bytes(choice.rank, factors) + FLOAT
+        return choice.rank * row_bytes(self.inputs, basis) + self.units * neuron
 
     def _axes_row_bytes(self) -> int:
         if self.dtype in BITS:
@@ -143,7 +150,7 @@ class BlockCost:
 
     def _in_order(self, choice: Choice) -> float:
         """Rows of all units, read to know what to skip."""
-        if isinstance(choice, LowRank | Sketch):
+        if isinstance(choice, LowRank | Approximate | Sketch):
             return 0.0
         if isinstance(choice, Nested):
             return float(self.units * self.unit.rows * (self.unit.row - self.unit.low_row))

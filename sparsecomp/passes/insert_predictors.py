@@ -27,7 +27,16 @@ from xdsl.ir import Block as IRBlock
 from xdsl.rewriter import InsertPoint
 
 from sparsecomp.dialects import aten, spz
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested, Sketch, kind_of
+from sparsecomp.sparsity import (
+    Approximate,
+    Choice,
+    Cutoff,
+    Exact,
+    LowRank,
+    Nested,
+    Sketch,
+    kind_of,
+)
 
 from .base import Form, Pass, PassContext, PassError, functions
 from .blocks import Block, HeadBlock, MlpBlock, blocks, source, weight_shapes
@@ -43,6 +52,13 @@ def predictor_names(module: str) -> tuple[str, str, str]:
 def correction_names(module: str) -> tuple[str, str]:
     """The weights of a nested MLP's correction: basis (rank, in), factors (parts neurons, rank)."""
     return f"{module}.correction.basis", f"{module}.correction.factors"
+
+
+def approximation_names(module: str) -> tuple[str, str, str, str]:
+    """The weights of an approximate MLP: basis (rank, in), gate and up (neurons, rank), and what is
+    added to the first product, of gate, or of up where there is no gate: bias (neurons,)."""
+    prefix = f"{module}.approximation"
+    return f"{prefix}.basis", f"{prefix}.gate", f"{prefix}.up", f"{prefix}.bias"
 
 
 class InsertPredictors(Pass):
@@ -102,6 +118,8 @@ class _Insertion:
             raise PassError(self.block.op, f"{kind} skips neurons; attention needs low_rank")
         elif isinstance(choice, Nested):
             kept = self._nested(choice, self.block)
+        elif isinstance(choice, Approximate):
+            kept = [self._approximate(choice, self.block)]
         else:
             kept = [self._cutoff(choice, self.block)]
         _keep(self.block.op, kept)
@@ -164,18 +182,46 @@ class _Insertion:
     def _correction(self, choice: Nested, block: MlpBlock) -> tuple[SSAValue, SymbolRefAttr]:
         """The input in the basis of the correction, and the matrix of its factors."""
         basis, factors = correction_names(block.module)
-        inputs = shape_of(block.input)[-1]
         rows = block.units * (2 if isinstance(block.op, spz.GatedMlp) else 1)
-        declare(self.module, basis, TensorType(f32, [choice.rank, inputs]))
+        z = self._in_basis(basis, choice.rank)
         declare(self.module, factors, TensorType(f32, [rows, choice.rank]))
+        return z, SymbolRefAttr(factors)
+
+    def _approximate(self, choice: Approximate, block: MlpBlock) -> SSAValue:
+        basis, gate, up, bias = approximation_names(block.module)
+        gated = isinstance(block.op, spz.GatedMlp)
+        z = self._in_basis(basis, choice.rank)
+        declare(self.module, bias, TensorType(f32, [block.units]))
+        given: dict[str, Attribute] = {
+            "act": block.op.act,
+            "approximate": UnitAttr(),
+            "gate_bias" if gated else "up_bias": SymbolRefAttr(bias),
+        }
+        for name, matrix in (("gate", gate), ("up", up))[not gated :]:
+            declare(self.module, matrix, TensorType(f32, [block.units, choice.rank]))
+            given[name] = SymbolRefAttr(matrix)
+        if gated and block.op.up_bias is not None:
+            given["up_bias"] = block.op.up_bias
+        values = self._insert(spz.Neurons, [z], given, f32)
+        rule: dict[str, Attribute] = {
+            "threshold": _float(choice.threshold),
+            "magnitude": UnitAttr(),
+            "scales": self._down_norms(block),
+        }
+        return self._select(values, rule, choice.density, choice.active)
+
+    def _in_basis(self, basis: str, rank: int) -> SSAValue:
+        """The input by its products with so many vectors."""
+        rows, inputs = shape_of(self.source)
+        declare(self.module, basis, TensorType(f32, [rank, inputs]))
         linear = spz.Linear.create(
-            operands=[block.input],
+            operands=[self.source],
             properties={"weight": SymbolRefAttr(basis)},
-            attributes=from_module(block.module),
-            result_types=[TensorType(f32, [shape_of(block.input)[0], choice.rank])],
+            attributes=from_module(self.block.module),
+            result_types=[TensorType(f32, [rows, rank])],
         )
         self.builder.insert(linear)
-        return linear.result, SymbolRefAttr(factors)
+        return linear.result
 
     def _down_norms(self, block: MlpBlock) -> SymbolRefAttr:
         """How much of a neuron's value reaches the output: the norms of the columns of down."""

@@ -1,9 +1,9 @@
 """quantize-weights: which matrices are kept in 8 or 4 bits.
 
 All that linears, embeddings, MLPs and the head read, but what a recipe wants wider, and rows so
-short that their padding would take more than it saves. What corrects coarse neurons always is, in
-4 bits. The declaration of a weight then says what it is `stored` as. Norms, biases and tables stay
-f32.
+short that their padding would take more than it saves. What approximates neurons has a width of
+its own; what corrects coarse ones always is in 4 bits. The declaration of a weight then says what
+it is `stored` as. Norms, biases and tables stay f32.
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ class QuantizeWeights(Pass):
 def _store(
     module: ModuleOp, ctx: PassContext, declared: Mapping[str, aten.Weight | aten.Derived]
 ) -> None:
+    of_approximations = _approximations(module, ctx.dtype)
     for layout, names in _matrices(module):
+        dtype = of_approximations.get(names[0], ctx.dtype)
         shapes = [declared[name].type.get_shape() for name in names]
         widths = [shape[-1] for shape in shapes]
         if layout in (exec.Layout.COLUMNS, exec.Layout.NEURON_MAJOR):
             widths[-1] = shapes[-1][0]  # its columns are the rows that are stored
         if "stored" in declared[names[0]].attributes:
             continue  # decided where it was made
-        if bits := stored_bits(names, widths, ctx.dtype, ctx.wider):
+        if bits := stored_bits(names, widths, dtype, ctx.wider):
             for name in names:
                 declared[name].attributes["stored"] = IntegerType(bits)
     for op in _coarse_neurons(module):
@@ -74,10 +76,32 @@ def _matrices(module: ModuleOp) -> Iterator[Need]:
                     yield need
 
 
+def _approximations(module: ModuleOp, dtype: Dtype) -> dict[str, Dtype]:
+    """How the matrices of approximate neurons are to be stored, by name."""
+    basis, factors = approximation_dtypes(dtype)
+    found: dict[str, Dtype] = {}
+    for op in _neurons(module):
+        if op.approximate is not None:
+            found |= dict.fromkeys(symbols(op, "gate", "up"), factors)
+            if isinstance(op.x.owner, spz.Linear):
+                found |= dict.fromkeys(symbols(op.x.owner, "weight"), basis)
+    return found
+
+
+def approximation_dtypes(dtype: Dtype) -> tuple[Dtype, Dtype]:
+    """The storage types of an approximation's basis, and of its gate and up. In 4 bits a basis
+    leaves out up to twenty times as much of a ReLU model's neurons as in 8."""
+    return (Dtype.INT8, Dtype.INT4) if dtype in BITS else (dtype, dtype)
+
+
 def _coarse_neurons(module: ModuleOp) -> Iterator[spz.Neurons]:
+    return (op for op in _neurons(module) if op.coarse is not None)
+
+
+def _neurons(module: ModuleOp) -> Iterator[spz.Neurons]:
     for func in functions(module):
         for op in func.body.block.ops:
-            if isinstance(op, spz.Neurons) and op.coarse is not None:
+            if isinstance(op, spz.Neurons):
                 yield op
 
 

@@ -84,7 +84,7 @@ class Scheduler:
             case exec.SparseMlp():
                 return WorkAttr.of(Mode.LIST), Space.PARTS
             case exec.Neurons():
-                return self._split(self._storage(op).dims[0], FLOATS_PER_LINE), Space.SHARED
+                return self._split(shape_of(op.out)[1], FLOATS_PER_LINE), Space.SHARED
             case exec.Linear():
                 outputs, inputs = self._storage(op).dims
                 if outputs * inputs > SMALL_LINEAR or self._is_output(op):
@@ -114,15 +114,10 @@ class Scheduler:
 
     def _storage(
         self,
-        op: exec.Linear
-        | exec.SparseLinear
-        | exec.ExpertLinear
-        | exec.Mlp
-        | exec.Neurons
-        | exec.Sketch,
+        op: exec.Linear | exec.SparseLinear | exec.ExpertLinear | exec.Mlp | exec.Sketch,
     ) -> exec.Storage:
         match op:
-            case exec.Mlp() | exec.Neurons():
+            case exec.Mlp():
                 symbol = op.weights
             case exec.Sketch():
                 symbol = op.rows

@@ -28,7 +28,7 @@ from xdsl.dialects.builtin import (
     i64,
 )
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue, Use
 from xdsl.rewriter import InsertPoint
 
 from sparsecomp import nibbles
@@ -42,6 +42,7 @@ from .canonicalize import CASTS
 from .choose_layouts import (
     Need,
     Storages,
+    approximation_need,
     matrix_need,
     mlp_need,
     row_needs,
@@ -427,7 +428,8 @@ class Lowering:
         )
 
     def _neurons(self, op: spz.Neurons) -> None:
-        need = self.storages.neurons(op)
+        own = op.approximate is not None
+        need = approximation_need(op) if own else self.storages.neurons(op)
         if need is None:
             raise PassError(op, "reads weights that are not those of an MLP's neurons")
         weights = self._storage(need)
@@ -453,7 +455,8 @@ class Lowering:
 
     def _select(self, op: spz.Select) -> None:
         scores = self._one_row(op)
-        exact = isinstance(op.scores.owner, spz.Neurons)
+        neurons = op.scores.owner
+        exact = isinstance(neurons, spz.Neurons) and neurons.approximate is None
         names = ("threshold", "below", "count", "group", "magnitude", "density")
         how: dict[str, Attribute | None] = {name: op.properties.get(name) for name in names}
         how["scales"] = self._floats(op, "scales")
@@ -669,8 +672,8 @@ def _part(op: spz.Linear | spz.LmHead | spz.SparseLinear) -> exec.Part:
     """What the bytes of a linear count as: it feeds attention, or is fed by it, or neither."""
     if isinstance(op, spz.LmHead):
         return exec.Part.HEAD
-    if any(isinstance(use.operation, spz.Neurons) and use.index == 1 for use in op.result.uses):
-        return exec.Part.PREDICTORS  # the basis of a correction
+    if any(_in_basis(use) for use in op.result.uses):
+        return exec.Part.PREDICTORS
     if any(isinstance(use.operation, spz.Sketch) for use in op.result.uses):
         return exec.Part.PREDICTORS
     stack, seen = [use.operation for use in op.result.uses], set[Operation]()
@@ -694,6 +697,12 @@ def _part(op: spz.Linear | spz.LmHead | spz.SparseLinear) -> exec.Part:
     while isinstance(source, aten.Structural | aten.Elementwise | spz.Last):
         source = source.operands[0].owner
     return exec.Part.ATTENTION if isinstance(source, spz.CachedAttention) else exec.Part.OTHER
+
+
+def _in_basis(use: Use) -> bool:
+    """Whether a value is read as an input in the basis of an approximation or a correction."""
+    op = use.operation
+    return isinstance(op, spz.Neurons) and (op.approximate is not None or use.index == 1)
 
 
 class SelectKernels(Pass):

@@ -173,7 +173,8 @@ def sparse_linear(w: Worker, op: exec.SparseLinear) -> None:
 def neurons(w: Worker, op: exec.Neurons) -> None:
     weights = w.weights(op, "weights", coarse=op.coarse is not None)
     units = w.units(op, len(weights[0]))
-    w.tensor(op.out)[:, units] = _values(w, op, weights[:-1], units)
+    inputs = weights if op.approximate else weights[:-1]  # the last is down
+    w.tensor(op.out)[:, units] = _values(w, op, inputs, units)
 
 
 def _share(w: Worker, chosen: torch.Tensor) -> tuple[int, int]:

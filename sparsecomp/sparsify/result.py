@@ -10,9 +10,13 @@ import torch
 
 from sparsecomp.calibrate.made import Made
 from sparsecomp.evaluate import Estimate
-from sparsecomp.passes.insert_predictors import correction_names, predictor_names
+from sparsecomp.passes.insert_predictors import (
+    approximation_names,
+    correction_names,
+    predictor_names,
+)
 from sparsecomp.passes.sparsify_head import sketch_names
-from sparsecomp.sparsity import Choice, LowRank, Nested, Plan, Sketch
+from sparsecomp.sparsity import Approximate, Choice, LowRank, Nested, Plan, Sketch
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class Sparsified:
                 made = self.made.predictor(module, choice.rank)
                 tensors = (made.down, made.up, made.bias)
                 found |= zip(predictor_names(module), tensors, strict=True)
+            elif isinstance(choice, Approximate):
+                of = self.made.approximation(module, choice.rank)
+                matrices = (of.basis, of.gate, of.up, of.bias)
+                named = zip(approximation_names(module), matrices, strict=True)
+                found |= {name: matrix for name, matrix in named if matrix is not None}
             elif isinstance(choice, Nested) and choice.rank:
                 pair = self.made.correction(module, choice.rank)
                 found |= zip(correction_names(module), pair, strict=True)

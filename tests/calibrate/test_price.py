@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,18 +11,30 @@ import pytest
 import torch
 from calibrate_support import POSITIONS, Model, windows
 from torch.nn import functional as F
+from xdsl.dialects.builtin import ModuleOp
 
+from sparsecomp.calibrate.approximation import Approximation, Inputs, approximate
 from sparsecomp.calibrate.low_rank import Predictor
 from sparsecomp.calibrate.price import Candidate, PowerLaw, Resumable, SparseOutput, price
 from sparsecomp.calibrate.sketch import HeadSketch, sketched
 from sparsecomp.dialects import spz
 from sparsecomp.observer import SilentObserver
 from sparsecomp.passes.base import PassContext, function
-from sparsecomp.passes.blocks import HeadBlock, blocks
-from sparsecomp.passes.insert_predictors import InsertPredictors, predictor_names
+from sparsecomp.passes.blocks import HeadBlock, MlpBlock, blocks
+from sparsecomp.passes.insert_predictors import InsertPredictors
 from sparsecomp.reference.evaluate import evaluate
 from sparsecomp.reference.interpreter import Interpreter
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested, Sketch
+from sparsecomp.sparsify import Sparsified
+from sparsecomp.sparsity import (
+    Approximate,
+    Choice,
+    Cutoff,
+    Exact,
+    LowRank,
+    Nested,
+    Plan,
+    Sketch,
+)
 
 RANK = 3
 
@@ -41,11 +53,16 @@ class Given:
     """The weights that the choices of a test need."""
 
     of_units: Predictor | None = None
+    of_neurons: Approximation | None = None
     of_head: HeadSketch | None = None
 
     def predictor(self, module: str, rank: int) -> Predictor:
         assert self.of_units is not None
         return self.of_units
+
+    def approximation(self, module: str, rank: int) -> Approximation:
+        assert self.of_neurons is not None
+        return self.of_neurons
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         raise AssertionError("nothing here is corrected")
@@ -55,32 +72,31 @@ class Given:
         return self.of_head
 
 
-def log_p(model: Model, module: object, window: np.ndarray, given: Predictor | None, name: str):  # type: ignore[no-untyped-def]
-    """Log probabilities (T, vocab) of @forward of a module, with a predictor's weights."""
-    tensors = {}
-    if given is not None:
-        tensors = dict(zip(predictor_names(name), (given.down, given.up, given.bias), strict=True))
+def log_p(
+    model: Model, module: ModuleOp, window: np.ndarray, tensors: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Log probabilities (T, vocab) of @forward of a module, with these weights too."""
 
     def weights(wanted: str) -> torch.Tensor:
         return tensors[wanted] if wanted in tensors else model.weights(wanted)
 
     ids = torch.from_numpy(window.astype(np.int64))
-    run = Interpreter(module, weights, POSITIONS).run  # type: ignore[arg-type]
+    run = Interpreter(module, weights, POSITIONS).run
     (logits,) = run("forward", ids, torch.arange(len(ids)))
     return F.log_softmax(logits, dim=-1)
 
 
-def masked(model: Model, name: str, choice: Choice, given: Predictor | None) -> float:
+def masked(model: Model, name: str, choice: Choice, given: Given) -> float:
     """KL(dense || masked) in nats a token, through the pass itself."""
     module = model.module.clone()
     block = next(b for b in blocks(function(module, "forward")) if b.module == name)
     block.op.attributes["sparsity"] = spz.SparsityAttr(choice)
     ctx = PassContext(evaluate=evaluate, weights=model.weights, positions=POSITIONS)
     InsertPredictors()(module, ctx)
-    total = 0.0
+    tensors, total = Sparsified(Plan({}), given).weights({name: choice}), 0.0
     for window in windows():
-        dense = log_p(model, model.module, window, None, name)
-        sparse = log_p(model, module, window, given, name)
+        dense = log_p(model, model.module, window, {})
+        sparse = log_p(model, module, window, tensors)
         total += float(F.kl_div(sparse, dense, reduction="sum", log_target=True))
     return total / sum(map(len, windows()))
 
@@ -93,6 +109,10 @@ def choices(model: Model) -> Iterator[tuple[str, Choice]]:
         yield block.module, LowRank(rank=RANK, density=0.5, active=0.5, threshold=0.1)
         yield block.module, LowRank(rank=RANK, density=0.5, active=0.5, lookahead=1)
         if not isinstance(block.op, spz.Attention):
+            yield (
+                block.module,
+                Approximate(rank=RANK, threshold=0.02 if gated else 1.0, density=0.5, active=0.5),
+            )
             yield block.module, Cutoff(of=Exact.NEURON, threshold=0.01, density=0.5)
             yield block.module, Nested(threshold=0.02, floor=0.01, density=0.5, coarse=0.25)
             if gated:
@@ -108,16 +128,21 @@ def test_the_price_is_what_the_pass_does(kind: str, request: pytest.FixtureReque
     assert len(tried) >= 5
     for name, choice in tried:
         block = found[name]
-        given = predictor(int(block.input.type.get_shape()[-1]), block.units)  # type: ignore[attr-defined]
+        inputs = int(block.input.type.get_shape()[-1])  # type: ignore[attr-defined]
+        approximation = None
+        if isinstance(block, MlpBlock):
+            neurons = Inputs.of(block.op, model.weights)
+            approximation = approximate(neurons, torch.eye(inputs), RANK, 32, seed=0)
+        given = Given(predictor(inputs, block.units), approximation)
         options = price(
             resumable,
             windows(),
             {name: [Candidate(choice)]},
-            Given(given),
+            given,
             SilentObserver(),
         )
         (option,) = options[name]
-        expected = masked(model, name, choice, given if isinstance(choice, LowRank) else None)
+        expected = masked(model, name, choice, given)
         assert expected > 0
         assert option.cost == pytest.approx(expected, rel=1e-3, abs=1e-9), (name, choice)
 

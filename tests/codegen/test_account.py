@@ -79,6 +79,7 @@ exec.storage @bias.floats {{layout = #exec<layout floats>, element = f32, shape 
 exec.storage @rank.rows {{layout = #exec<layout rows>, element = bf16, shape = array<i64: 100, 8>, of = [@rank]}}
 exec.storage @plain.neurons {{layout = #exec<layout neuron_major>, element = bf16, shape = array<i64: 100, 40, 80>, of = [@up, @down]}}
 exec.storage @gated.neurons {{layout = #exec<layout neuron_major>, element = bf16, shape = array<i64: 100, 40, 80>, of = [@gate, @up, @down]}}
+exec.storage @pairs.rows {{layout = #exec<layout rows>, element = bf16, shape = array<i64: 200, 40>, of = [@gates, @ups]}}
 exec.program @decode attributes {{tile = 1 : i64, workers = 3 : i64}} {{
   %x = exec.buffer : memref<1x40xf32>
   %scores = exec.buffer : memref<1x100xf32>
@@ -134,6 +135,12 @@ HOW = "threshold = 0.0 : f64, density = 2.500000e-01 : f64, scales = @bias.float
             100 * UP,
         ),
         (
+            "exec.neurons %x, @pairs.rows into %scores {gated, gate_bias = @bias.floats, "
+            "act = #spz<act silu>} : memref<1x40xf32>, memref<1x100xf32>",
+            Part.PREDICTORS,
+            200 * 40 * 2 + 400,
+        ),
+        (
             f"exec.select %scores into %list {{{HOW}, part = #exec<part mlp>}} : "
             "memref<1x100xf32>, memref<1x101xf32>",
             Part.MLP,
@@ -156,6 +163,8 @@ HOW = "threshold = 0.0 : f64, density = 2.500000e-01 : f64, scales = @bias.float
 def test_bytes_of_sparse_kernels(kernel: str, part: Part, size: int) -> None:
     module = parse(SPARSE.format(kernel=kernel))
     assert bytes_per_token(module) == dict.fromkeys(Part, 0) | {part: size}
+    if part is Part.PREDICTORS:
+        assert not any(bytes_per_token(module, Reading.DENSE).values())
 
 
 HEADS = """

@@ -75,6 +75,17 @@ def test_a_transposed_weight_lies_in_order_too() -> None:
     assert bytes(data) == weight.T.contiguous().numpy().tobytes()
 
 
+@pytest.mark.parametrize("bits", [32, 4])
+def test_rows_of_two_lie_in_turn(bits: int) -> None:
+    weights = {"gate": numbers(3, 70), "up": -numbers(3, 70)}
+    both = torch.stack([weights["gate"], weights["up"]], 1).view(6, 70)
+    how = {} if bits == 32 else {"bits": bits}
+    two = storage(Layout.ROWS, (6, 70), ["gate", "up"], **how)
+    one = storage(Layout.ROWS, (6, 70), ["both"], **how)
+    expected = bytes(storage_bytes(one, {"both": both}.__getitem__))
+    assert bytes(storage_bytes(two, weights.__getitem__)) == expected
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 def test_columns_lie_one_after_another(narrow: bool) -> None:
     weight = numbers(6, 5)

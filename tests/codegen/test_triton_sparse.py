@@ -101,10 +101,19 @@ def on_grid(width: int) -> torch.Tensor:
 
 
 def neurons(
-    element: Attribute, act: spz.Act, gated: bool, rank: int = 0, size: int = 70, **how: Any
+    element: Attribute,
+    act: spz.Act,
+    gated: bool,
+    rank: int = 0,
+    size: int = 70,
+    approximate: bool = False,
+    **how: Any,
 ) -> ModuleOp:
     program = Program(element)
-    weights = program.weights(Layout.NEURON_MAJOR, 9, size, 40, matrices=2 + gated)
+    if approximate:
+        weights = program.weights(Layout.ROWS, 9 * (1 + gated), size, matrices=1 + gated)
+    else:
+        weights = program.weights(Layout.NEURON_MAJOR, 9, size, 40, matrices=2 + gated)
     operands = [program.buffer(1, size)]
     if rank:
         operands.append(program.buffer(1, rank))
@@ -119,9 +128,11 @@ def neurons(
 
 
 @GATED_OR_NOT
-def test_neurons(element: Attribute, gated: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("approximate", (False, True))
+def test_neurons(element: Attribute, gated: bool, approximate: bool, tmp_path: Path) -> None:
     torch.manual_seed(2)
-    check(begin(neurons(element, spz.Act.RELU, gated), tmp_path), given=[on_grid(70)])
+    module = neurons(element, spz.Act.RELU, gated, approximate=approximate)
+    check(begin(module, tmp_path), given=[on_grid(70)])
 
 
 def test_gates_alone(tmp_path: Path) -> None:

@@ -183,6 +183,9 @@ def _shapes(storage: exec.Storage) -> list[tuple[int, ...]]:
             return [(count, inputs)] * (len(storage.of) - 1) + [(outputs, count)]
         case exec.Layout.SKETCH:
             return [storage.dims, storage.dims[:1]]
+        case exec.Layout.ROWS:  # of several, rows in turn
+            parts = len(storage.of)
+            return [(storage.dims[0] // parts, *storage.dims[1:])] * parts
         case _:
             return [storage.dims]
 

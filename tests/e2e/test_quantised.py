@@ -16,7 +16,7 @@ from sparsecomp import nibbles
 from sparsecomp.options import Dtype
 from sparsecomp.reference.exec import Session
 from sparsecomp.runtime.artifact import Part
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank
+from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank
 
 POSITIONS, PROMPT, LENGTH = 64, 9, 16
 IDS = random_ids(LENGTH)
@@ -26,6 +26,7 @@ SHAPES = {
     "opt": {"hidden_size": HIDDEN, "ffn_dim": UNITS, "word_embed_proj_dim": HIDDEN},
     "gemma2": {"hidden_size": HIDDEN, "intermediate_size": UNITS},
 }
+FLOAT = 4
 MAX_ERROR = 1e-3
 """Of the largest logit: a key or value halfway between two bf16 numbers may fall to either."""
 
@@ -62,23 +63,33 @@ def test_the_artifact_computes_what_the_reference_does(
 
 OPT, ATTENTION = "model.decoder.layers.{}", "model.decoder.layers.{}.self_attn"
 LISTED = LowRank(rank=64, density=0.5, active=0.25)
+IMITATED = Approximate(rank=64, threshold=0.5, density=0.5, active=0.25)
 
 
 @pytest.mark.parametrize(
     "choices",
     [
-        {OPT.format(0): LISTED, OPT.format(1): Cutoff(of=Exact.NEURON, threshold=0.0, density=0.5)},
+        {
+            OPT.format(0): LISTED,
+            OPT.format(1): Cutoff(of=Exact.NEURON, threshold=0.0, density=0.5),
+            OPT.format(2): IMITATED,
+        },
         {ATTENTION.format(0): LowRank(rank=64, density=0.5, active=0.5)},
     ],
     ids=["neurons", "heads"],
 )
 def test_sparse_blocks_over_quantised_weights(choices: dict[str, Choice], tmp_path: Path) -> None:
-    path = make_model_dir("opt", tmp_path / "model", **SHAPES["opt"])
+    path = make_model_dir("opt", tmp_path / "model", **SHAPES["opt"], num_hidden_layers=3)
     units = 4 if any("self_attn" in name for name in choices) else UNITS
     sparse = impose(choices, HIDDEN, units)
     expected = reference(Masked(path, sparse, POSITIONS, Dtype.INT8), 2)
     with compiled(path, tmp_path / "a.spz", dtype=Dtype.INT8, workers=2, sparse=sparse) as model:
         assert error(logits(model), expected) < 5 * MAX_ERROR
+        for block in model.manifest.blocks:
+            if choices[block.module] is IMITATED:
+                factors = nibbles.row_bytes(IMITATED.rank, 4) + 2 * FLOAT  # bias, norm of down
+                basis = IMITATED.rank * nibbles.row_bytes(HIDDEN, 8)
+                assert block.predictor_bytes == pytest.approx(basis + UNITS * factors, abs=192)
 
 
 def test_bytes_are_counted_with_scales_and_planes(tmp_path: Path) -> None:

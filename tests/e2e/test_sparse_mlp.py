@@ -17,7 +17,7 @@ from sparsecomp.options import Dtype
 from sparsecomp.passes import schedule_lookahead, schedule_workers
 from sparsecomp.reference.exec import Session
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank
+from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank
 
 MAX_ERROR = 2e-5
 """Relative to the largest logit."""
@@ -30,6 +30,7 @@ SHARE = {"density": 0.5, "active": 0.25}
 ABOVE = LowRank(rank=6, threshold=0.0, **SHARE)
 BEST = LowRank(rank=6, count=5, group=16, **SHARE)
 EARLY = LowRank(rank=6, threshold=0.0, lookahead=1, **SHARE)
+IMITATED = Approximate(rank=6, threshold=0.1, **SHARE)
 EVERYTHING = (LowRank(rank=6, threshold=-1e30, density=1.0, active=1.0),) * 3
 NONZERO = Cutoff(of=Exact.NEURON, threshold=0.0, density=0.5)
 LARGE = Cutoff(of=Exact.NEURON, threshold=0.1, density=0.5)
@@ -46,8 +47,8 @@ MODELS: dict[str, tuple[str, dict[str, object], str]] = {
 """Family, what it has of its own, its MLPs."""
 CHOICES: dict[str, tuple[Choice, ...]] = {
     "relu": (BEST, EARLY, NONZERO),
-    "relu2": (ABOVE, NONZERO, LARGE),
-    "gated": (EARLY, GATES, EARLY),
+    "relu2": (IMITATED, NONZERO, LARGE),
+    "gated": (EARLY, GATES, IMITATED),
     "gated-relu": (ABOVE, GATES, NONZERO),
 }
 
@@ -57,6 +58,7 @@ class Model:
 
     def __init__(self, name: str, path: Path):
         family, overrides, layers = MODELS[name]
+        self.name = name
         self.path = make_model_dir(family, path, **overrides)
         self.layers = layers
         self.masked = Masked(self.path, self.imposed(CHOICES[name]), POSITIONS)
@@ -64,7 +66,8 @@ class Model:
 
     def imposed(self, choices: Sequence[Choice]) -> Sparsified:
         named = {self.layers.format(i): choice for i, choice in enumerate(choices)}
-        return impose(named, HIDDEN, UNITS)
+        parts = 2 if "gated" in self.name else 1
+        return impose(named, HIDDEN, UNITS, parts=parts)
 
 
 @pytest.fixture(scope="module")

@@ -265,6 +265,11 @@ def test_a_sketched_head_samples_as_the_whole_one_does(room: Path) -> None:
             "layers.0: rank is 9999; it can be",
         ),
         (
+            "model.decoder.layers.1: {kind: approximate, rank: 9999, threshold: 1, density: 1, "
+            "active: 1}",
+            "layers.1: rank is 9999; it can be",
+        ),
+        (
             "lm_head: {kind: sketch, count: 999999, density: 1, offset: 0}",
             "lm_head: count is 999999; the vocabulary has",
         ),

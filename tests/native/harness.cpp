@@ -186,6 +186,17 @@ COARSE(relu, true, 70, 33, 31)
 COARSE(silu, true, 65, 100, 64)
 COARSE(relu, false, 100, 65, 70)
 
+// Neurons whose rows lie in a matrix.
+#define MLP_ROWS(T, A, GATED, K)                                                               \
+    EXPORT mlp_rows_##T##_##A##_##K(float* y, const float* x, const void* w, int64_t count,   \
+                                    const float* gb, const float* ub, int64_t n0, int64_t n1) { \
+        const auto rows = matrix<T, K>(w, (GATED ? 2 : 1) * count);                            \
+        mlp_rows<T, Act::A, GATED, K>(y, x, rows, gb, ub, n0, n1);                             \
+    }
+MLP_ROWS(f32, relu, false, 31)
+MLP_ROWS(bf16, silu, true, 100)
+MLP_ROWS(int4, relu2, true, 64)
+
 #define SELECT(MAGNITUDE, N, G, K)                                                         \
     EXPORT select_above_##MAGNITUDE##_##N(int32_t* list, const float* x, const float* scales, \
                                           float threshold, float below) {                  \

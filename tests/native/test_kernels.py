@@ -721,6 +721,27 @@ def test_a_list_longer_than_one_chunk(lib: ctypes.CDLL) -> None:
     assert read[0] == np.count_nonzero(mlp.neurons(wide(x))[indices])
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("t", "act", "gated", "k"),
+    [("f32", "relu", False, 31), ("bf16", "silu", True, 100), ("int4", "relu2", True, 64)],
+)
+def test_mlp_rows(lib: ctypes.CDLL, t: str, act: str, gated: bool, k: int, bias: bool) -> None:
+    n, parts = N_LISTED, 2 if gated else 1
+    rows = weights(t, RNG.standard_normal((parts * n, k)) / math.sqrt(k))
+    x, exact = decode_input(lib, t, f32(RNG.standard_normal(k)))
+    biases = [f32(RNG.standard_normal(n)) if bias else None for _ in range(parts)]
+    first, *second = (
+        rows.exact[i::parts] @ exact + (0 if b is None else wide(b)) for i, b in enumerate(biases)
+    )
+    want = ACTS[act](first) * (second[0] if gated else 1)
+    y, gate_b = Output(n), biases[0] if gated else None
+    for n0, n1 in [(0, 16), (16, 16), (16, n)]:
+        kernel = getattr(lib, f"mlp_rows_{t}_{act}_{k}")
+        call(kernel, y.data, x, rows.stored, n, gate_b, biases[-1], n0, n1)
+    assert_close(y.array, want, 1e-5 * (np.abs(want) + 1))
+
+
 COARSE = [("relu", True, 70, 33, 31), ("silu", True, 65, 100, 64), ("relu", False, 100, 65, 70)]
 
 

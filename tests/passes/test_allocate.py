@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparsecomp import nibbles
 from sparsecomp.errors import SparsecompError
 from sparsecomp.opt import parse
 from sparsecomp.options import Dtype
 from sparsecomp.passes.allocate_sparsity import AllocateSparsity, Point, allocate, hull
 from sparsecomp.passes.base import PassContext
 from sparsecomp.passes.cost import BARRIER, LISTED, SCANNED, BlockCost, Unit
-from sparsecomp.sparsity import Cutoff, Exact, LowRank, Option, Plan
+from sparsecomp.sparsity import Approximate, Cutoff, Exact, LowRank, Option, Plan
 
 ANY = Cutoff(of=Exact.NEURON, threshold=0.0, density=0.5)
 NUMBERS = st.floats(0, 100, allow_nan=False)
@@ -99,13 +100,20 @@ def test_a_name_that_is_not_there() -> None:
 
 def test_what_a_block_reads() -> None:
     # A gated MLP in bf16: 100 neurons with two rows of 8 and a column of 6.
-    cost = BlockCost(100, 8, Unit(16, 2, 12), 2)
+    cost = BlockCost(100, 8, Unit(16, 2, 12), Dtype.BF16)
     low_rank = LowRank(rank=4, density=0.5, active=0.25)
     gate = Cutoff(of=Exact.GATE, threshold=1.0, density=0.5)
     neuron = Cutoff(of=Exact.NEURON, threshold=1.0, density=0.5)
     assert cost.bytes(None) == 100 * 44
     assert cost.bytes(low_rank) == 4 * 108 * 2 + 400 + 50 * 16 + 25 * 28
+    like = Approximate(rank=4, threshold=1.0, density=0.5, active=0.25)
+    assert cost.bytes(like) == 4 * 8 * 2 + 100 * (2 * 4 * 2 + 4) + 50 * 16 + 25 * 28
     assert cost.bytes(gate) == 100 * 16 + 50 * 28
     assert cost.bytes(neuron) == 100 * 32 + 50 * 12
+    wide = Approximate(rank=64, threshold=1.0, density=0.0, active=0.0)
+    for dtype in (Dtype.INT8, Dtype.INT4):  # the basis in 8 bits, gate and up in 4
+        quantised = BlockCost(100, 128, Unit(16, 2, 12), dtype).bytes(wide)
+        basis, row = nibbles.row_bytes(128, 8), nibbles.row_bytes(64, 4)
+        assert quantised == 64 * basis + 100 * (2 * row + 4)
     listed = 50 * 12
     assert cost.cost(neuron) == 100 * 32 + listed + 50 * LISTED + 100 * SCANNED + BARRIER

@@ -25,7 +25,7 @@ from sparsecomp.reference.exec import Session
 from sparsecomp.reference.interpreter import Interpreter
 from sparsecomp.reference.spz import KVCache
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import Cutoff, Exact, LowRank
+from sparsecomp.sparsity import Approximate, Cutoff, Exact, LowRank
 
 POSITIONS, PROMPT, LENGTH, ROWS = 64, 7, 10, 2
 MAX_ERROR = 1e-5
@@ -168,13 +168,14 @@ def test_all_ranks_together_are_the_model(
 
 
 def test_each_rank_selects_from_its_own(tmp_path: Path) -> None:
-    """By scores in groups of 8 of 48 neurons, and by exact values."""
-    path = make_model_dir("opt", tmp_path)
+    """By scores in groups of 8 of 48 neurons, by exact values and by approximate ones."""
+    path = make_model_dir("opt", tmp_path, num_hidden_layers=3)
     layer = "model.decoder.layers.{}"
     sparse = impose(
         {
             layer.format(0): LowRank(rank=4, count=2, group=8, density=0.25, active=0.25),
             layer.format(1): Cutoff(of=Exact.NEURON, threshold=0.1, density=0.4),
+            layer.format(2): Approximate(rank=4, threshold=0.1, density=0.4, active=0.4),
         },
         32,
         48,
@@ -183,7 +184,7 @@ def test_each_rank_selects_from_its_own(tmp_path: Path) -> None:
     expected = functions(model.module, model.weights, None)
     modules = [model.of(rank, 4) for rank in range(4)]
     kept = [op.result.type.get_shape() for op in modules[0].walk() if isinstance(op, spz.Select)]
-    assert kept == [(1, 16), (1, 12)]
+    assert kept == [(1, 16), (1, 12), (1, 12)]
     assert error(model.side_by_side(modules, functions), expected) < MAX_ERROR
     scheduled = [model.scheduled(rank, 4) for rank in range(4)]
     assert any(isinstance(op, exec.SparseMlp) for op in scheduled[0].walk())

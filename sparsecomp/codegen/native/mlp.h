@@ -3,6 +3,7 @@
 //   mlp_listed<T, A, GATED, KNOWN, K, D>      decode: one x, the neurons that a list names
 //   mlp_values<T, A, GATED, GATE_ONLY, K, D>  decode: the values of neurons n0..n1, down unread
 //   mlp_coarse<T, A, GATED, K, D>             decode: the same by the high planes alone
+//   mlp_rows<T, A, GATED, K>                  decode: the same of neurons that lie in a matrix
 //   add_coarse<T, GATED, K, D>                decode: adds listed neurons by the high plane of down
 //   mlp_tile<T, A, GATED, K, D>               prefill: m rows of X, neurons n0..n1
 // a_n = act(gate_n . x + gate_b[n]) * (up_n . x + up_b[n]), or act(up_n . x + up_b[n]);
@@ -180,6 +181,32 @@ inline void mlp_values(float* __restrict y, const float* __restrict x, Neurons<T
     };
     int64_t n = n0, whole = n0 + (n1 - n0) / NEURON_BLOCK * NEURON_BLOCK;
     for (; n < whole; n += NEURON_BLOCK) values(n, Lanes<NEURON_BLOCK>{});
+    for (; n < n1; ++n) values(n, Lanes<1>{});
+}
+
+// y[n0..n1) = a_n of neurons whose rows lie in a matrix: of each that of gate, if gated, then up's.
+template <class T, Act A, bool GATED, int K>
+inline void mlp_rows(float* __restrict y, const float* __restrict x, Matrix<T, K> w,
+                     const float* __restrict gate_b, const float* __restrict up_b, int64_t n0,
+                     int64_t n1) {
+    constexpr int PARTS = GATED ? 2 : 1;
+    auto values = [&](int64_t first, auto count) {
+        constexpr int ROWS = PARTS * count;
+        float sums[ROWS];
+        linear_rows<T, K>(sums, x, w.from(PARTS * first), nullptr, 0, ROWS);
+        vf gate{}, up{};
+        for (int r = 0; r < count; ++r) {
+            gate[r] = sums[PARTS * r];
+            up[r] = sums[PARTS * r + PARTS - 1];
+        }
+        if (up_b) up += load(up_b + first, count);
+        if (GATED && gate_b) gate += load(gate_b + first, count);
+        vf a = activate<A>(GATED ? gate : up);
+        if constexpr (GATED) a *= up;
+        store(y + first, a, count);
+    };
+    int64_t n = n0, whole = n0 + (n1 - n0) / LANES * LANES;
+    for (; n < whole; n += LANES) values(n, Lanes<LANES>{});
     for (; n < n1; ++n) values(n, Lanes<1>{});
 }
 

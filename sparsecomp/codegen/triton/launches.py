@@ -57,7 +57,7 @@ def _scored(
     """A kernel that scores units and chooses by its scores."""
     chosen = Selections(selections, keep=body.out in op.outputs)
     if isinstance(body, exec.Neurons):
-        _, inputs, _ = exec.find_storage(body, body.weights).dims
+        _, inputs, *_ = exec.find_storage(body, body.weights).dims
         return scored_neurons(body, chosen, chosen.tile(inputs))
     _, inputs = exec.find_storage(body, body.weight).dims
     return scored_rows(body, chosen, chosen.tile(inputs))

@@ -29,6 +29,15 @@ class Rows(NamedTuple):
         """What the high planes say alone: rows in 4 bits."""
         return self._replace(bits=4, low=0, low_stride=0)
 
+    def each(self, step: int, first: int) -> Rows:
+        """Every so many rows, from this one on."""
+        return self._replace(
+            at=self.at + first * self.stride,
+            stride=step * self.stride,
+            low=self.low + first * self.low_stride,
+            low_stride=step * self.low_stride,
+        )
+
 
 def matrix(storage: exec.Storage) -> Rows:
     """The rows of a matrix; of one that is stored by columns, its columns."""
@@ -38,6 +47,14 @@ def matrix(storage: exec.Storage) -> Rows:
     high = nibbles.high_bytes(width)
     low = (to_lines(count * high), nibbles.low_bytes(width)) if storage.bits == 8 else (0, 0)
     return Rows(storage.bits, width, 0, high, *low, storage.layout.data is not Layout.COLUMNS)
+
+
+def inputs_of(storage: exec.Storage) -> tuple[Rows, ...]:
+    """Of neurons: the rows of (gate,) up."""
+    if storage.layout.data is Layout.NEURON_MAJOR:
+        return neurons_of(storage)[:-1]
+    parts = len(storage.of)
+    return tuple(matrix(storage).each(parts, part) for part in range(parts))
 
 
 def neurons_of(storage: exec.Storage) -> tuple[Rows, ...]:

@@ -35,7 +35,7 @@ from .call import (
 from .chosen import Selections, selection_arguments
 from .factors import normed, row_and_norm
 from .lists import Choice, choice, lying
-from .matrix import Rows, matrix, neurons_of
+from .matrix import Rows, inputs_of, matrix, neurons_of
 from .parts import shares, sum_tile, values_behind
 from .policy import PROGRAMS, Tile, blocks, next_power, row_block, row_tile, warps
 
@@ -85,14 +85,17 @@ def _neuron_values(
 
     `rows` of gate and up, as far as they are needed.
     """
-    neurons, *_ = exec.find_storage(op, op.weights).dims
     gates_known = gates.operand is not None
-    programs, z, factors = blocks(neurons, tile.rows), NULL, None
+    z, factors = NULL, None
     named, counted = None, NO_COUNTS
     if isinstance(op, exec.SparseMlp):
-        named, programs = op.list, min(programs, 4 * PROGRAMS)
+        neurons, *_ = exec.find_storage(op, op.weights).dims
+        named, programs = op.list, min(blocks(neurons, tile.rows), 4 * PROGRAMS)
         counted = NO_COUNTS if gates_known else counts(op, programs)
-    elif op.z is not None and op.correction is not None:
+    else:
+        neurons = width(op.out)
+        programs = blocks(neurons, tile.rows)
+    if isinstance(op, exec.Neurons) and op.z is not None and op.correction is not None:
         z, factors = floats(op.z), matrix(exec.find_storage(op, op.correction))
     constants: dict[str, Constant] = {
         "NORM": normed(op.x),
@@ -119,16 +122,16 @@ def _neuron_values(
 
 
 def all_neurons(scope: Scope, op: exec.Neurons) -> list[Call]:
-    neurons, inputs, _ = exec.find_storage(op, op.weights).dims
-    return [scored_neurons(op, Selections(), row_tile(neurons, inputs))]
+    _, inputs, *_ = exec.find_storage(op, op.weights).dims
+    return [scored_neurons(op, Selections(), row_tile(width(op.out), inputs))]
 
 
 def scored_neurons(op: exec.Neurons, chosen: Selections, tile: Tile) -> Call:
     """The values of all neurons, and what is chosen by them."""
-    *rows, _ = neurons_of(exec.find_storage(op, op.weights))
+    rows = inputs_of(exec.find_storage(op, op.weights))
     if op.coarse is not None:
-        rows = [row.coarse for row in rows]
-    return _neuron_values(op, tuple(rows), chosen.scores(op.out), tile, chosen)
+        rows = tuple(row.coarse for row in rows)
+    return _neuron_values(op, rows, chosen.scores(op.out), tile, chosen)
 
 
 def _sum_listed(

@@ -16,6 +16,7 @@ from xdsl.irdl import (
 from sparsecomp.dialects.spz import F64, I64, ActAttr, SideAttr
 
 from .kernel import Kernel, PartAttr, WorkAttr
+from .storage import Layout, find_storage
 
 
 @irdl_op_definition
@@ -47,7 +48,8 @@ class Neurons(Kernel):
     """out = the values of an MLP's neurons, or with `gate_only` their gates' activations.
 
     The units are the neurons. `coarse` reads the high planes alone, and adds to their products
-    those of z and `correction`, stored in 4 bits, see spz.neurons.
+    those of z and `correction`, stored in 4 bits, see spz.neurons. Approximate ones lie as rows:
+    of a neuron that of gate, if gated, then that of up.
     """
 
     name = "exec.neurons"
@@ -63,6 +65,12 @@ class Neurons(Kernel):
     gate_only = opt_prop_def(UnitAttr)
     act = prop_def(ActAttr)
     work = opt_prop_def(WorkAttr)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether no MLP has these neurons."""
+        return find_storage(self, self.weights).layout.data is Layout.ROWS
+
     assembly_format = (
         "$x `,` $weights (`corrected` `by` $z^ `:` type($z))? `into` $out attr-dict `:` type($x) "
         "`,` type($out)"

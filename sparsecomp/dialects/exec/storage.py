@@ -45,8 +45,9 @@ class Layout(StrEnum):
     """How the tensors of a storage lie in memory."""
 
     ROWS = auto()
-    """One matrix, row by row, in the storage type. In 8 bits first the high planes of all rows,
-    then the low ones (see nibbles.py)."""
+    """One matrix, row by row, in the storage type; of two of one shape a row of the first, then
+    one of the second. In 8 bits first the high planes of all rows, then the low ones (see
+    nibbles.py)."""
     COLUMNS = auto()
     """One matrix, column by column: its transpose row by row, in the storage type."""
     NEURON_MAJOR = auto()
@@ -73,7 +74,8 @@ class Storage(IRDLOperation):
     layout = prop_def(LayoutAttr)
     element = prop_def(TypeAttribute)
     shape = prop_def(DenseArrayBase)
-    """rows, columns: (N, K). neuron_major: (neurons, inputs, outputs). floats: the tensor's own."""
+    """rows, columns: (N, K), of all matrices. neuron_major: (neurons, inputs, outputs). floats: the
+    tensor's own."""
     of = prop_def(ArrayAttr[SymbolRefAttr])
     """The weights in it; neuron_major: (gate,) up, down; sketch: rows, bias."""
     offset = opt_prop_def(I64)
