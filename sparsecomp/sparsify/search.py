@@ -48,7 +48,7 @@ GOAL = 0.9
 ENOUGH = 0.75
 """Of the budget: a plan that is kept and uses this much is not improved further."""
 ATTEMPTS = 5
-SPEED_TOKENS, SPEED_ROUNDS = 64, 9
+SPEED_TOKENS, SPEED_ROUNDS = 64, 25
 
 
 def sparsify(
