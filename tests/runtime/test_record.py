@@ -100,7 +100,7 @@ def test_round_trip() -> None:
         ),
         (
             lambda d: d["blocks"][0]["choice"].pop("rank"),
-            "blocks[0].choice: has not the fields of LowRank or Cutoff",
+            "blocks[0].choice: has not the fields of LowRank or Approximate",
         ),
         (lambda d: d["attempts"][0].update(kept=1), "attempts[0].kept: is int, must be bool"),
     ],
