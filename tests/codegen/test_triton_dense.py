@@ -254,3 +254,16 @@ def test_what_prefill_launches_fits() -> None:
     fits(attention(bf16, ROWS, groups=32, heads=32, key=128, value=128, turned=True))
     fits(attention(bf16, ROWS, groups=4, heads=8, key=256, value=256), archs=(100,))
     fits(attention(f32, ROWS, groups=12, heads=12, key=64, value=64), archs=(80,))
+
+
+@pytest.mark.parametrize("rows", (1, ROWS), ids=("row", "tile"))
+def test_activations_of_rows(rows: int, tmp_path: Path) -> None:
+    program, size = Program(), 600  # more than a program does
+    x, up, out = (program.buffer(rows, size) for _ in range(3))
+    program.kernel(exec.Activate, x, up, out, act=spz.ActAttr(Act.SILU))
+    alone = program.buffer(rows, size)
+    program.kernel(exec.Activate, x, alone, act=spz.ActAttr(Act.GELU_TANH))
+    tokens = TOKENS if rows == ROWS else TOKENS[:1]
+    given = [torch.randn(len(tokens), size) for _ in range(2)]
+    check(begin(program.module, tmp_path, tokens=tokens), given=given)
+    fits(program.module, archs=(90,))

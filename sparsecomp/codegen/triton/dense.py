@@ -38,12 +38,10 @@ from .lists import lying
 from .maps import map_elements
 from .matrix import matrix, neurons_of
 from .parts import added, mlp_block, parts
-from .policy import PROGRAMS, TILE, Tile, blocks, next_power, row_block, warps
+from .policy import ELEMENTS, PROGRAMS, TILE, Tile, blocks, next_power, row_block, warps
 
 TILE_ROWS, TILE_OUTPUTS, TILE_INPUTS = 64, 64, 32
 """Of a program that multiplies many rows."""
-ROW_BLOCK = 512
-"""Elements of a program that does little else than read and write them."""
 LEAST_DOT = 16
 """The least size that tensor cores take."""
 
@@ -189,7 +187,7 @@ def _tiled(
 
 def activate(scope: Scope, op: exec.Activate) -> list[Call]:
     size = width(op.x)
-    block = min(ROW_BLOCK, next_power(size))
+    block = min(ELEMENTS, next_power(size))
     constants: dict[str, Constant] = {
         "WIDTH": size,
         "X_STRIDE": row_stride(op.x),

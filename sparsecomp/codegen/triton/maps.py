@@ -12,11 +12,8 @@ from sparsecomp.codegen.strides import merge, subscript
 from sparsecomp.dialects import exec
 
 from .call import STATE, Call, Scope, call, floats, row_stride, sizes, strides
-from .policy import blocks, next_power, warps
+from .policy import ELEMENTS, blocks, next_power, warps
 from .scalar import expression
-
-BLOCK = 512
-"""Elements of a row that a program does."""
 
 
 def map_elements(scope: Scope, op: exec.Map) -> list[Call]:
@@ -28,7 +25,7 @@ def map_elements(scope: Scope, op: exec.Map) -> list[Call]:
     name = f"map_{hashlib.sha256(body.encode()).hexdigest()[:12]}"
     names = [f"x{i}" for i in range(len(op.ins))]
     text = f"@triton.jit\ndef {name}(state, {', '.join(names)}, out, BLOCK: tl.constexpr):\n{body}"
-    block = min(BLOCK, next_power(elements))
+    block = min(ELEMENTS, next_power(elements))
     arguments = [STATE, *(floats(value) for value in op.ins), floats(op.out)]
     grid = (rows, blocks(elements, block))
     return [call(name, arguments, grid, {"BLOCK": block}, warps(block), source=text)]

@@ -15,6 +15,8 @@ TILE = 4096
 """Weights that a program of a matrix product has under way."""
 SCORING_TILE = 2 * TILE
 """The same of a program that chooses from what it computes: there are fewer of these."""
+ELEMENTS = 512
+"""Of a row, for a program that does little else than read and write."""
 ELEMENTS_PER_THREAD = 16
 """Of a program that does little else than read and write."""
 

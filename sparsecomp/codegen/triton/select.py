@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparsecomp.dialects import exec
 from sparsecomp.errors import SparsecompError
 
-from . import dense, launches, sparse
+from . import launches
 from .call import Call, Kernel, Keys, Operand, Scope, State, Value, Values, Weight
 from .parts import parts
 
@@ -14,7 +14,7 @@ __all__ = [
     "calls", "parts",
 ]  # fmt: skip
 
-CALLS = dense.CALLS | sparse.CALLS | {exec.Launch: launches.launch}
+CALLS = launches.CALLS | {exec.Launch: launches.launch}
 
 
 def calls(op: exec.Kernel, scope: Scope) -> list[Call]:
