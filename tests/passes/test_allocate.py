@@ -14,7 +14,7 @@ from sparsecomp.opt import parse
 from sparsecomp.options import Dtype
 from sparsecomp.passes.allocate_sparsity import AllocateSparsity, Point, allocate, hull
 from sparsecomp.passes.base import PassContext
-from sparsecomp.passes.cost import BARRIER, LISTED, SCANNED, BlockCost, Unit
+from sparsecomp.passes.cost import ADDED, BARRIER, LISTED, SCANNED, BlockCost, Unit
 from sparsecomp.sparsity import Approximate, Cutoff, Exact, LowRank, Option, Plan
 
 ANY = Cutoff(of=Exact.NEURON, threshold=0.0, density=0.5)
@@ -117,3 +117,15 @@ def test_what_a_block_reads() -> None:
         assert quantised == 64 * basis + 100 * (2 * row + 4)
     listed = 50 * 12
     assert cost.cost(neuron) == 100 * 32 + listed + 50 * LISTED + 100 * SCANNED + BARRIER
+
+
+def test_a_quantised_column_costs_more_than_its_bytes() -> None:
+    """It is widened and added up; the dense MLP beside it is multiplied by rows."""
+    cut = Cutoff(of=Exact.GATE, threshold=0.5, density=0.25)
+    wide, narrow = (
+        BlockCost(100, 128, Unit(16, 2, 12), dtype) for dtype in (Dtype.BF16, Dtype.INT8)
+    )
+    assert narrow.bytes(cut) == wide.bytes(cut)
+    added = 100 * 0.25 * 12 * (ADDED - 1)
+    assert narrow.cost(cut) - wide.cost(cut) == pytest.approx(added) and added > 0
+    assert narrow.cost(None) == wide.cost(None)
