@@ -89,8 +89,7 @@ def bench_verb(
             stack.enter_context(rt.load(path, allow_native=allow_native, device=device))
             for _, path in named
         ]
-        timed = profile or trace is not None
-        require_one_device(models, timed)
+        require_one_device(models, profile or trace is not None)
         ids = _ids(text, models[0], prompt, tokens)
         observer = stack.enter_context(display())
         threads = models[0].workers
@@ -100,10 +99,11 @@ def bench_verb(
         observer.stage("speed", f"{rounds} rounds of {prompt} and {tokens} tokens")
         # The dense build first: ratios are over it.
         order = list(reversed(models))
-        speeds = race(order, ids, prompt=prompt, rounds=rounds, profile=timed, observer=observer)
+        speeds = race(order, ids, prompt=prompt, rounds=rounds, profile=profile, observer=observer)
         bandwidths += _bandwidth(threads)
         if trace is not None:
-            traced = _trace(trace, models[0], speeds[-1], prompt + tokens // 2)
+            observer.stage("timeline", "predicted and measured")
+            traced = _trace(trace, models[0], ids, prompt)
     # The machine's best: what else ran meanwhile only makes it slower.
     bandwidth = max(bandwidths, key=lambda spread: spread.median, default=None)
     contenders = [
@@ -147,25 +147,13 @@ def _bandwidth(threads: int) -> list[Spread]:
     return [read_bandwidth(threads)] if threads else []
 
 
-def _trace(path: Path, model: Model, speed: Speed, context: int) -> str:
-    """Write the timelines of a decode step; a line about them.
+def _trace(path: Path, model: Model, ids: Sequence[int], prompt: int) -> str:
+    """Write the timelines of a decode step; a line about them."""
+    from sparsecomp.cli.schedule import compare_timelines, write_trace
 
-    The prediction is for the bandwidth over as many bytes as a token reads: they may be cached.
-    """
-    from sparsecomp.cli.schedule import decode_program, write_trace
-    from sparsecomp.evaluate.bandwidth import read_bandwidth
-    from sparsecomp.passes.machine import Machine
-    from sparsecomp.passes.tasks import timeline
-
-    workers = model.workers
-    size = max(int(speed.stats.bytes_per_token), 1 << 20)
-    bandwidth = read_bandwidth(workers, sweeps=15, size=size).median / workers / 1e9
-    spans = timeline(decode_program(model.artifact), Machine(bandwidth=bandwidth, context=context))
-    predicted, measured = write_trace(path, spans, speed.worker_steps)
-    return (
-        f"{path}: written; a step is predicted to take {predicted:,.0f} us at {bandwidth:.1f} GB/s "
-        f"a worker, and took {measured:,.0f} us ({measured / predicted:.2f} times that)"
-    )
+    timelines = compare_timelines(model, ids, prompt)
+    write_trace(path, timelines)
+    return f"{path}: written; {timelines.summary()}"
 
 
 def _ids(texts: Sequence[Text], model: Model, prompt: int, tokens: int) -> list[int]:

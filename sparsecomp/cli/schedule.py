@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ from sparsecomp.errors import SparsecompError
 
 if TYPE_CHECKING:
     from sparsecomp.dialects import exec
+    from sparsecomp.evaluate.timing import TimedDecode
     from sparsecomp.passes.machine import Machine
     from sparsecomp.passes.tasks import Span
-    from sparsecomp.runtime import StepTime
+    from sparsecomp.runtime import Model, StepTime
     from sparsecomp.runtime.artifact import Artifact
 
 MICROSECOND = 1e3
@@ -68,16 +70,57 @@ def print_schedule(program: exec.Program, machine: Machine) -> None:
     )
 
 
-def write_trace(
-    path: Path, spans: Sequence[Span], measured: Sequence[Sequence[StepTime]]
-) -> tuple[float, float]:
-    """Write both timelines as Chrome trace events, which Perfetto shows.
+@dataclass(frozen=True)
+class Timelines:
+    """A decode step as it is predicted for the bandwidth that was read around it, and as timed."""
 
-    `measured` are each worker's steps, one after the other. Returns the microseconds that a step is
-    predicted to take, and took.
+    spans: tuple[Span, ...]
+    timed: TimedDecode
+
+    @property
+    def predicted(self) -> float:
+        """Microseconds of the step."""
+        return max((span.end for span in self.spans), default=0.0) / MICROSECOND
+
+    @property
+    def measured(self) -> float:
+        """Microseconds of the step."""
+        workers = self.timed.worker_steps
+        return max(sum(step.seconds for step in steps) for steps in workers) * 1e6
+
+    def summary(self) -> str:
+        """Both in words, and what they stand on."""
+        kept, rounds = self.timed.steadiest, self.timed.rounds
+        tokens, speeds = kept.lengths / MICROSECOND, [each.bandwidth / 1e9 for each in rounds]
+        return (
+            f"a step is predicted to take {self.predicted:,.0f} us and took "
+            f"{self.measured / self.predicted:.2f} times that, {self.measured:,.0f} us (median of "
+            f"{len(tokens)} tokens, {min(tokens):,.0f} to {max(tokens):,.0f}), while the "
+            f"bandwidth, {kept.bandwidth / 1e9:.1f} GB/s, changed by {kept.change:.0%}: the least "
+            f"of {len(rounds)} rounds, at {min(speeds):.1f} to {max(speeds):.1f} GB/s"
+        )
+
+
+def compare_timelines(model: Model, ids: Sequence[int], prompt: int) -> Timelines:
+    """Time decode steps of `ids[prompt:]` after `ids[:prompt]`, and predict one.
+
+    Raises SparsecompError where nothing times kernels, and for tokens that do not fit.
     """
-    took = [[("predicted", *event) for event in _predicted(spans)]]
-    took.append([("measured", *event) for event in _measured(measured)])
+    from sparsecomp.evaluate.timing import time_decode
+    from sparsecomp.passes.machine import Machine
+    from sparsecomp.passes.tasks import timeline
+
+    program = decode_program(model.artifact)
+    timed = time_decode(model, ids, prompt=prompt)
+    a_worker = timed.steadiest.bandwidth / model.workers / 1e9
+    machine = Machine(bandwidth=a_worker, context=timed.context)
+    return Timelines(tuple(timeline(program, machine)), timed)
+
+
+def write_trace(path: Path, timelines: Timelines) -> None:
+    """Write both timelines as Chrome trace events, which Perfetto shows."""
+    took = [[("predicted", *event) for event in _predicted(timelines.spans)]]
+    took.append([("measured", *event) for event in _measured(timelines.timed.worker_steps)])
     events: list[dict[str, object]] = []
     for number, timed in enumerate(took):
         for process, worker, kernel, module, start, length in timed:
@@ -87,8 +130,6 @@ def write_trace(
             event = {"name": kernel, "cat": process, "ph": "X", "pid": number, "tid": worker}
             events.append(event | {"ts": start, "dur": length, "args": {"module": module}})
     path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ns"}), encoding="utf-8")
-    ends = [max((e[4] + e[5] for e in timed), default=0.0) for timed in took]
-    return ends[0], ends[1]
 
 
 def _predicted(spans: Iterable[Span]) -> Iterator[tuple[int, str, str, float, float]]:

@@ -14,8 +14,8 @@ from sparsecomp.runtime import Model, Session, Stats, StepTime
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one artifact: tokens a second, the mean seconds of each worker at each step of a decode
-    (none where they were not asked for), and what its session counted over all rounds.
+    """Of one artifact: tokens a second, what its session counted over all rounds, and the mean
+    seconds of the first worker at each step of a decode (none where they were not asked for).
 
     `ratio` is the decode speed over the first artifact's, round by round.
     """
@@ -24,12 +24,7 @@ class Speed:
     decode: Spread
     ratio: Spread
     stats: Stats
-    worker_steps: tuple[tuple[StepTime, ...], ...]
-
-    @property
-    def steps(self) -> tuple[StepTime, ...]:
-        """Worker 0's."""
-        return self.worker_steps[0] if self.worker_steps else ()
+    steps: tuple[StepTime, ...]
 
     @property
     def bytes_per_second(self) -> float:
@@ -62,10 +57,7 @@ def race(
 
     Raises SparsecompError for a token that a model does not have, and more than it has room for.
     """
-    if not 0 < prompt < len(ids):
-        raise SparsecompError(f"prompt {prompt}: must be 1 to {len(ids) - 1} of the tokens")
-    if rounds < 1:
-        raise SparsecompError(f"rounds {rounds}: must be at least 1")
+    check_turns(ids, prompt, rounds)
     observer = observer or SilentObserver()
     sessions = [model.session(len(ids)) for model in models]
     try:
@@ -89,10 +81,18 @@ def race(
             decode=Spread.of([decoded / turn.decode for turn in took]),
             ratio=Spread.of([a.decode / b.decode for a, b in zip(turns[0], took, strict=True)]),
             stats=counted,
-            worker_steps=timed,
+            steps=timed,
         )
         for took, counted, timed in zip(turns, stats, steps, strict=True)
     ]
+
+
+def check_turns(ids: Sequence[int], prompt: int, rounds: int) -> None:
+    """Raises SparsecompError where there is nothing to prefill, to decode or to repeat."""
+    if not 0 < prompt < len(ids):
+        raise SparsecompError(f"prompt {prompt}: must be 1 to {len(ids) - 1} of the tokens")
+    if rounds < 1:
+        raise SparsecompError(f"rounds {rounds}: must be at least 1")
 
 
 def _turn(session: Session, ids: Sequence[int], prompt: int) -> _Round:
@@ -105,12 +105,12 @@ def _turn(session: Session, ids: Sequence[int], prompt: int) -> _Round:
     return _Round(between - started, time.perf_counter() - between)
 
 
-def _steps(session: Session, ids: Sequence[int], prompt: int) -> tuple[tuple[StepTime, ...], ...]:
-    """Seconds of each worker at each step of one decode, on average."""
+def _steps(session: Session, ids: Sequence[int], prompt: int) -> tuple[StepTime, ...]:
+    """Seconds at each step of one decode, on average."""
     session.profile()
     _turn(session, ids, prompt)
     decoded = len(ids) - prompt
     return tuple(
-        tuple(StepTime(s.kernel, s.module, s.seconds / decoded) for s in session.step_seconds(w))
-        for w in range(session.workers)
+        StepTime(step.kernel, step.module, step.seconds / decoded)
+        for step in session.step_seconds()
     )

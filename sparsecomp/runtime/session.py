@@ -179,10 +179,20 @@ class Session:
         Raises SparsecompError where `profile` is off.
         """
         with self._lock:
+            ticks = self.step_nanoseconds()[worker].tolist()
+            steps = zip(self._model._program.steps, ticks, strict=True)
+            return tuple(StepTime(*step, taken * 1e-9) for step, taken in steps)
+
+    def step_nanoseconds(self) -> npt.NDArray[np.int64]:
+        """Of each worker at each step (workers, steps), since `profile`; quick enough to be called
+        between tokens.
+
+        Raises SparsecompError where `profile` is off.
+        """
+        with self._lock:
             if self._ticks is None:
                 raise SparsecompError("the session does not profile; call profile() first")
-            steps = zip(self._model._program.steps, self._ticks[worker].tolist(), strict=True)
-            return tuple(StepTime(*step, ticks * 1e-9) for step, ticks in steps)
+            return self._ticks.copy()
 
     def close(self) -> None:
         """Frees the KV cache. Closing twice is fine."""

@@ -15,7 +15,7 @@ from sparsecomp.cli.bench import bench_verb, sum_layers
 from sparsecomp.cli.inspect import inspect_verb
 from sparsecomp.errors import SparsecompError
 from sparsecomp.evaluate import bandwidth
-from sparsecomp.evaluate.bandwidth import read_bandwidth
+from sparsecomp.evaluate.bandwidth import BandwidthReader
 from sparsecomp.evaluate.speed import race
 from sparsecomp.evaluate.spread import Spread
 
@@ -88,7 +88,12 @@ def test_a_trace_has_both_timelines_of_each_worker(
 ) -> None:
     trace = tmp_path / "trace.json"
     options = ("--prompt", 5, "--tokens", 5, "--rounds", 1)
-    assert "linear" not in bench(artifact, "--text", held, *options, "--trace", trace)
+    found = CliRunner().invoke(
+        bench_verb, list(map(str, (artifact, "--text", held, *options, "--trace", trace)))
+    )
+    assert "linear" not in found.stdout
+    assert f"{trace}: written; a step is predicted to take" in found.stderr
+    assert "median of 5 tokens" in found.stderr and "of 5 rounds" in found.stderr
     events = json.loads(trace.read_text())["traceEvents"]
     timed = [event for event in events if event["ph"] == "X"]
     assert {(e["cat"], e["tid"]) for e in timed} == {
@@ -157,7 +162,7 @@ def test_a_race_counts_its_rounds_alone(model: rt.Model) -> None:
 
 
 def test_bandwidth_is_a_rate() -> None:
-    found = read_bandwidth(2, sweeps=3, size=1 << 20)
+    found = BandwidthReader(2, 1 << 20).read(3)
     assert 0 < found.low <= found.median <= found.high
 
 

@@ -241,9 +241,13 @@ def test_profile(toy: Toy) -> None:
         embed, mlp = session.step_seconds()
         assert embed == rt.StepTime("embed", "toy.embed", pytest.approx(2e-6))
         assert mlp == rt.StepTime("mlp", "toy.mlp", pytest.approx(6e-6))
+        taken = session.step_nanoseconds()
+        session.decode(1)
+        assert taken[0].tolist() == [2000, 6000]  # a copy
         session.profile(False)
-        with pytest.raises(SparsecompError, match=r"does not profile"):
-            session.step_seconds()
+        for ask in (session.step_seconds, session.step_nanoseconds):
+            with pytest.raises(SparsecompError, match=r"does not profile"):
+                ask()
 
 
 def test_a_manifest_that_does_not_fit_its_program(toy: Toy) -> None:
