@@ -1,16 +1,19 @@
-"""How a row of weights lies in memory in 8 or 4 bits: two planes of nibbles.
+"""How a row of weights lies in memory in 8, 6 or 4 bits: a plane of nibbles, and a low one.
 
 A row is padded to blocks of BLOCK weights; GROUP weights share a bfloat16 scale s. A plane has a
-nibble of each weight: in each block of 64 places, byte i has place i in its low half and place
-32 + i in its high half. After its nibbles the high plane has the row's scales and its outlier.
+part of each weight. The high one has nibbles: in each block of 64 places, byte i has place i in its
+low half and place 32 + i in its high half; after them the row's scales and its outlier. The low
+plane has the same of 8 bits; of 6, in byte i two bits of places i, 16 + i, 32 + i and 48 + i, the
+first lowest; of 4 nothing.
 
 Rows that are added to a sum are *plain*: the weights lie in order. Rows that are multiplied are
 *spread*, so that a lane of a vector, four places, keeps to one group over many blocks and its sum
 is scaled once. Blocks form chunks: as many of 8 as there are, then at most one of 4, of 2 and of 1.
 A chunk of V blocks has 2 V groups, each cut into V pieces; block v has piece v of each group.
 
-8 bits: weight = s (16 high + low - 128). 4 bits: weight = s (16 high - 120.5), which is also what
-the high plane of an 8-bit row says alone, with the unknown low nibble at its mean.
+8 bits: weight = s (16 high + low - 128). 6 bits: s (16 high + 4 low - 126.5), and 4 bits:
+s (16 high - 120.5): the same with unknown bits at their mean. So the high plane of a wider row says
+alone what one of 4 bits does.
 
 The outlier is the one weight of a row that stands out most of its group. Its place (uint16) says
 where its value (bfloat16) is added to what the nibbles say, which is about 0 there. A few rows of
@@ -28,7 +31,7 @@ SCALE_BYTES = 2
 OUTLIER_BYTES = 4
 MAX_WIDTH = 1 << 16
 """Weights of a row whose outlier has an index."""
-LOW_MEAN = 7.5
+HIGH_BITS = 4
 FACTOR_STEPS = 127 * 128
 """What a row is multiplied with is rounded to whole parts of the largest of its group by this."""
 
@@ -56,14 +59,19 @@ def high_bytes(weights: int) -> int:
     return padded(weights) // 2 + padded(weights) // GROUP * SCALE_BYTES + OUTLIER_BYTES
 
 
-def low_bytes(weights: int) -> int:
-    """Bytes of the low plane of a row."""
-    return padded(weights) // 2
+def low_bytes(weights: int, bits: int) -> int:
+    """Bytes of the low plane of a row in 8, 6 or 4 bits."""
+    return padded(weights) * (bits - HIGH_BITS) // 8
+
+
+def unknown_mean(bits: int) -> float:
+    """The mean of what the bits that a weight of so many lacks would say, in steps of 8 bits."""
+    return (2 ** (8 - bits) - 1) / 2
 
 
 def row_bytes(weights: int, bits: int) -> int:
-    """Bytes of a row in 8 or 4 bits."""
-    return high_bytes(weights) + (low_bytes(weights) if bits == 8 else 0)
+    """Bytes of a row in 8, 6 or 4 bits."""
+    return high_bytes(weights) + low_bytes(weights, bits)
 
 
 def pays(weights: int, bits: int) -> bool:

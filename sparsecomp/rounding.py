@@ -1,5 +1,5 @@
-"""Weights rounded to 8 or 4 bits, row by row, and the rows of a sketch to 4 and 2; nibbles.py and
-sketches.py say how they lie in memory."""
+"""Weights rounded to 8, 6 or 4 bits, row by row, and the rows of a sketch to 4 and 2; nibbles.py
+and sketches.py say how they lie in memory."""
 
 from __future__ import annotations
 
@@ -10,45 +10,43 @@ import torch
 from torch.nn import functional as F
 
 from sparsecomp import sketches
-from sparsecomp.nibbles import BLOCK, GROUP, LOW_MEAN, Order, chunks, padded
+from sparsecomp.nibbles import BLOCK, GROUP, HIGH_BITS, Order, chunks, padded, unknown_mean
 
 SHRINKS = torch.linspace(0.7, 1.0, 13)
-"""Of the largest weight of a group: what 4 bits reach up to, tried for the least squared error."""
+"""Of the largest weight of a group: what 6 and 4 bits reach up to, tried for the least squared
+error."""
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """`high` and `low` nibbles, uint8 (rows, padded); `low` is None in 4 bits. `scales`, bfloat16
-    (rows, padded / GROUP). To weight `index` (int64) of each row its `outlier` (bfloat16) is added,
-    (rows,) both."""
+    """Weights of `bits`: `codes` uint8 (rows, padded). `scales`, bfloat16 (rows, padded / GROUP).
+    To weight `index` (int64) of each row its `outlier` (bfloat16) is added, (rows,) both."""
 
-    high: torch.Tensor
-    low: torch.Tensor | None
+    bits: int
+    codes: torch.Tensor
     scales: torch.Tensor
     index: torch.Tensor
     outlier: torch.Tensor
 
     def values(self, width: int) -> torch.Tensor:
         """The weights, float32 (rows, width)."""
-        low = LOW_MEAN if self.low is None else self.low
-        grid = 16.0 * self.high + low - 128.0
-        values = grid * self.scales.float().repeat_interleave(GROUP, 1)
+        values = _grid(self.codes, self.bits) * self.scales.float().repeat_interleave(GROUP, 1)
         values[torch.arange(len(values)), self.index] += self.outlier.float()
         return values[:, :width]
 
     def grid_at(self, index: torch.Tensor) -> torch.Tensor:
-        """What the nibbles say of weight `index` (int64) of each row, float32 (rows,)."""
+        """What the codes say of weight `index` (int64) of each row, float32 (rows,)."""
         row = torch.arange(len(index))
-        low = LOW_MEAN if self.low is None else self.low[row, index]
-        return (16.0 * self.high[row, index] + low - 128.0) * self.scales[row, index // GROUP]
+        return _grid(self.codes[row, index], self.bits) * self.scales[row, index // GROUP]
 
     def coarse(self) -> Rounded:
         """What the high plane says alone."""
-        return Rounded(self.high, None, self.scales, self.index, self.outlier)
+        high = self.codes >> (self.bits - HIGH_BITS)
+        return dataclasses.replace(self, bits=HIGH_BITS, codes=high)
 
 
 def rounded(weight: torch.Tensor, bits: int) -> Rounded:
-    """The rows of `weight` (rows, width) in 8 or 4 bits."""
+    """The rows of `weight` (rows, width) in 8, 6 or 4 bits."""
     rows, width = weight.shape
     groups = F.pad(weight.float(), (0, padded(width) - width)).view(rows, -1, GROUP)
     index = _outliers(groups)
@@ -56,10 +54,9 @@ def rounded(weight: torch.Tensor, bits: int) -> Rounded:
     outlier = groups.view(rows, -1)[all_rows, index]
     groups.view(rows, -1)[all_rows, index] = 0
     largest = groups.abs().amax(2, keepdim=True)
-    codes, scales = _in_8_bits(groups, largest) if bits == 8 else _in_4_bits(groups, largest)
-    codes = codes.view(rows, -1).to(torch.uint8)
-    high, low = (codes >> 4, codes & 15) if bits == 8 else (codes, None)
-    row = Rounded(high, low, scales.view(rows, -1), index, torch.zeros(rows).bfloat16())
+    codes, scales = _in_8_bits(groups, largest) if bits == 8 else _in_fewer(groups, largest, bits)
+    codes, scales = codes.view(rows, -1).to(torch.uint8), scales.view(rows, -1)
+    row = Rounded(bits, codes, scales, index, torch.zeros(rows).bfloat16())
     return dataclasses.replace(row, outlier=(outlier - row.grid_at(index)).bfloat16())
 
 
@@ -73,7 +70,7 @@ def _outliers(groups: torch.Tensor) -> torch.Tensor:
 
 
 def round_to(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """The values of `weight` (..., width) when its rows are kept in 8 or 4 bits, float32."""
+    """The values of `weight` (..., width) when its rows are kept in 8, 6 or 4 bits, float32."""
     flat = weight.reshape(-1, weight.shape[-1])
     return rounded(flat, bits).values(weight.shape[-1]).view(weight.shape)
 
@@ -81,13 +78,14 @@ def round_to(weight: torch.Tensor, bits: int) -> torch.Tensor:
 def planes(row: Rounded, order: Order) -> tuple[torch.Tensor, torch.Tensor]:
     """The bytes of the high and of the low plane, uint8 (rows, high_bytes), (rows, low_bytes or
     0)."""
-    at = weight_at(row.high.shape[1], order)
+    at = weight_at(row.codes.shape[1], order)
     place = at.argsort()[row.index]
     index = torch.stack([place & 255, place >> 8], 1).to(torch.uint8)
     kept = [row.scales.contiguous(), row.outlier[:, None].contiguous()]
     scales, outlier = (part.view(torch.uint8) for part in kept)
-    high = torch.cat([_packed(row.high[:, at]), scales, index, outlier], 1)
-    low = high[:, :0] if row.low is None else _packed(row.low[:, at])
+    codes, low_bits = row.codes[:, at], row.bits - HIGH_BITS
+    high = torch.cat([_packed(codes >> low_bits, HIGH_BITS), scales, index, outlier], 1)
+    low = _packed(codes & (1 << low_bits) - 1, low_bits) if low_bits else high[:, :0]
     return high, low
 
 
@@ -104,10 +102,18 @@ def weight_at(width: int, order: Order) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def _packed(nibbles: torch.Tensor) -> torch.Tensor:
-    """(rows, padded / 2): two nibbles a byte."""
-    halves = nibbles.view(len(nibbles), -1, 2, BLOCK // 2)
-    return (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(len(nibbles), -1)
+def _packed(codes: torch.Tensor, bits: int) -> torch.Tensor:
+    """(rows, padded * bits / 8): codes of 4 or 2 bits in bytes, block by block."""
+    places = codes.view(len(codes), -1, 8 // bits, BLOCK * bits // 8)
+    packed = torch.zeros_like(places[:, :, 0])
+    for place in range(8 // bits):
+        packed |= places[:, :, place] << (place * bits)
+    return packed.flatten(1)
+
+
+def _grid(codes: torch.Tensor, bits: int) -> torch.Tensor:
+    """What codes stand for before they are scaled, float32: in 8 bits whole numbers about 0."""
+    return codes * 2.0 ** (8 - bits) + (unknown_mean(bits) - 128.0)
 
 
 def _in_8_bits(groups: torch.Tensor, largest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -118,14 +124,17 @@ def _in_8_bits(groups: torch.Tensor, largest: torch.Tensor) -> tuple[torch.Tenso
     return codes.clamp(0, 255), scales
 
 
-def _in_4_bits(groups: torch.Tensor, largest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _in_fewer(
+    groups: torch.Tensor, largest: torch.Tensor, bits: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    step, lowest = 2.0 ** (8 - bits), unknown_mean(bits) - 128
     best_error = torch.full_like(largest, torch.inf)
     best_codes = torch.zeros_like(groups)
     best_scales = torch.zeros_like(largest, dtype=torch.bfloat16)
     for shrink in SHRINKS:
-        scales = (largest * (shrink / 120)).bfloat16()
-        codes = ((groups / _divisor(scales) + 128 - LOW_MEAN) / 16).round().clamp(0, 15)
-        values = (16 * codes + LOW_MEAN - 128) * scales.float()
+        scales = (largest * (shrink / (128 - step / 2))).bfloat16()
+        codes = ((groups / _divisor(scales) - lowest) / step).round().clamp(0, 2**bits - 1)
+        values = _grid(codes, bits) * scales.float()
         error = (values - groups).square().sum(2, keepdim=True)
         better = error < best_error
         best_error = torch.where(better, error, best_error)

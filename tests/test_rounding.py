@@ -1,4 +1,4 @@
-"""Weights in 8 and 4 bits: what the bytes say, and how far that is from what went in."""
+"""Weights in 8, 6 and 4 bits: what the bytes say, and how far that is from what went in."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ def nibble(plane: Bytes, i: int) -> int:
     return byte & 15 if at < 32 else byte >> 4
 
 
+def two_bits(plane: Bytes, i: int) -> int:
+    """What lies in place i of the low plane of 6 bits."""
+    block, at = divmod(i, 64)
+    return int(plane[16 * block + at % 16]) >> (2 * (at // 16)) & 3
+
+
 def outlier(high: Bytes, width: int) -> tuple[int, float]:
     """Its place and its value."""
     *_, low, top, first, last = map(int, high)
@@ -60,7 +66,7 @@ def scale(high: Bytes, width: int, i: int) -> float:
 def test_the_planes_of_8_bits_recombine(width: int, seed: int, order: Order) -> None:
     row = rounded(weights(1, width, seed), 8)
     high, low = (plane[0].numpy() for plane in planes(row, order))
-    assert len(high) == nibbles.high_bytes(width) and len(low) == nibbles.low_bytes(width)
+    assert len(high) == nibbles.high_bytes(width) and len(low) == nibbles.low_bytes(width, 8)
     exact, coarse = row.values(width)[0], row.coarse().values(width)[0]
     index, kept = outlier(high, width)
     for i in range(width):
@@ -68,6 +74,21 @@ def test_the_planes_of_8_bits_recombine(width: int, seed: int, order: Order) -> 
         h = nibble(high, at)
         more = np.float32(kept if at == index else 0)
         assert exact[i] == np.float32(s * (16 * h + nibble(low, at) - 128)) + more
+        assert coarse[i] == np.float32(s * (16 * h - 120.5)) + more
+
+
+@given(width=st.integers(1, 200) | st.just(990), seed=st.integers(0, 99), order=ORDERS)
+def test_the_planes_of_6_bits_recombine(width: int, seed: int, order: Order) -> None:
+    row = rounded(weights(1, width, seed), 6)
+    high, low = (plane[0].numpy() for plane in planes(row, order))
+    assert len(high) == nibbles.high_bytes(width) and len(low) == nibbles.low_bytes(width, 6)
+    exact, coarse = row.values(width)[0], row.coarse().values(width)[0]
+    index, kept = outlier(high, width)
+    for i in range(width):
+        at, s = place(i, width, order), scale(high, width, i)
+        h = nibble(high, at)
+        more = np.float32(kept if at == index else 0)
+        assert exact[i] == np.float32(s * (16 * h + 4 * two_bits(low, at) - 126.5)) + more
         assert coarse[i] == np.float32(s * (16 * h - 120.5)) + more
 
 
@@ -97,14 +118,14 @@ def test_8_bits_are_within_a_step(width: int, seed: int, size: float) -> None:
 
 
 def test_the_weight_that_stands_out_is_kept() -> None:
-    """It does not coarsen what shares its group, in 8 bits or in 4."""
+    """It does not coarsen what shares its group."""
     weight = weights(3, 96, 0)
     weight[1, 40] = 1000.0
-    for bits in (8, 4):
+    for bits, most in {8: 0.02, 6: 0.08, 4: 0.3}.items():
         values = round_to(weight, bits)
         assert values[1, 40] == pytest.approx(1000.0, rel=2**-8)
         error = (values - weight)[1, 32:64].norm() / weight[1, 33:40].norm()
-        assert error < (0.02 if bits == 8 else 0.3)
+        assert error < most
 
 
 def test_8_bits_keep_a_16th_of_the_error_of_4() -> None:
@@ -120,12 +141,14 @@ def test_8_bits_keep_a_16th_of_the_error_of_4() -> None:
     assert fine < 0.006
     assert coarse == pytest.approx(16 * fine, rel=0.05)
     assert own < coarse  # its scale is made for it
+    six = float((round_to(weight, 6) - weight).norm() / weight.norm())
+    assert six == pytest.approx(4 * fine, rel=0.1)
 
 
 def test_groups_of_zeros_stay_zeros() -> None:
     weight = torch.zeros(2, 96)
     weight[0, :32] = weights(1, 32, 0)
-    for bits in (8, 4):
+    for bits in (8, 6, 4):
         values = round_to(weight, bits)
         assert (values[:, 32:] == 0).all() and (values[1] == 0).all()
 

@@ -112,7 +112,7 @@ def neuron_bytes(op: exec.SparseMlp) -> tuple[int, int]:
     neuron = _neuron(op)
     if op.rest is not None:  # the high planes of its rows, and biases, have been read before
         storage = exec.find_storage(op, op.weights)
-        low = nibbles.low_bytes(storage.dims[1])
+        low = nibbles.low_bytes(storage.dims[1], storage.bits)
         return low, (low if op.gated is not None else 0) + neuron.down
     if op.values is None:
         return neuron.first, neuron.up + neuron.down

@@ -81,7 +81,9 @@ class BlockCost:
             units, inputs = shapes[block.op.up.string_value()]
             outputs = shapes[block.op.down.string_value()][0]
             rows = 2 if isinstance(block.op, spz.GatedMlp) else 1
-            low = [nibbles.low_bytes(n) if dtype is Dtype.INT8 else 0 for n in (inputs, outputs)]
+            low = [
+                nibbles.low_bytes(n, BITS[dtype]) if dtype in BITS else 0 for n in (inputs, outputs)
+            ]
             unit = Unit(row_bytes(inputs, dtype), rows, row_bytes(outputs, dtype), *low)
             return BlockCost(units, inputs, unit, dtype)
         if isinstance(block, HeadBlock):

@@ -78,7 +78,7 @@ def test_the_artifact_computes_what_the_reference_does(
 
 def check_bytes(loaded: rt.Model, stats: rt.Stats, parts: int) -> None:
     """Every neuron's high planes, then what the two lists read of it."""
-    low = parts * nibbles.low_bytes(HIDDEN) + nibbles.row_bytes(HIDDEN, 8)
+    low = parts * nibbles.low_bytes(HIDDEN, 8) + nibbles.row_bytes(HIDDEN, 8)
     listed = 0.0
     for block in stats.blocks:
         assert 0.02 < block.density < 0.98 and 0.02 < block.coarse < 0.98

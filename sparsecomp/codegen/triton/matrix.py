@@ -12,7 +12,7 @@ from sparsecomp.dialects.exec import Layout, to_lines
 class Rows(NamedTuple):
     """Rows of `width` weights. In 32 and 16 bits they begin `at`, and `stride` apart, in elements.
 
-    In 8 and 4 bits these are bytes to their high planes; in 8, `low` ones to their low planes.
+    In 8, 6 and 4 bits these are bytes to their high planes, and `low` ones to their low planes.
     Rows that are multiplied are `spread` then (see nibbles.py).
     """
 
@@ -45,8 +45,11 @@ def matrix(storage: exec.Storage) -> Rows:
     if not storage.quantised:
         return Rows(storage.bits, width, 0, width)
     high = nibbles.high_bytes(width)
-    low = (to_lines(count * high), nibbles.low_bytes(width)) if storage.bits == 8 else (0, 0)
-    return Rows(storage.bits, width, 0, high, *low, storage.layout.data is not Layout.COLUMNS)
+    low_stride = nibbles.low_bytes(width, storage.bits)
+    low = to_lines(count * high) if low_stride else 0
+    return Rows(
+        storage.bits, width, 0, high, low, low_stride, storage.layout.data is not Layout.COLUMNS
+    )
 
 
 def inputs_of(storage: exec.Storage) -> tuple[Rows, ...]:
@@ -82,5 +85,5 @@ def _in_sheets(storage: exec.Storage, count: int, widths: list[int]) -> tuple[Ro
         projected = i < len(widths) - 1
         at, stride = (i * nibbles.high_bytes(width), first) if projected else (down, second)
         found.append(Rows(storage.bits, width, at, stride, low, low_stride, projected))
-        low += nibbles.low_bytes(width) if third else 0
+        low += nibbles.low_bytes(width, storage.bits)
     return tuple(found)

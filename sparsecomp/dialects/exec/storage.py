@@ -118,11 +118,13 @@ class Storage(IRDLOperation):
             _, inputs, outputs = self.dims
             projected = len(self.of) - 1
             sheets = projected * nibbles.high_bytes(inputs), nibbles.high_bytes(outputs)
-            low = projected * nibbles.low_bytes(inputs) + nibbles.low_bytes(outputs)
-            return (*sheets, low) if self.bits == 8 else sheets
+            inner, outer = (nibbles.low_bytes(n, self.bits) for n in (inputs, outputs))
+            low = projected * inner + outer
+            return (*sheets, low) if low else sheets
         _, width = self.rows
         high = nibbles.high_bytes(width)
-        return (high, nibbles.low_bytes(width)) if self.bits == 8 else (high,)
+        low = nibbles.low_bytes(width, self.bits)
+        return (high, low) if low else (high,)
 
     @property
     def bytes(self) -> int:

@@ -95,6 +95,13 @@ def _widened(weights, rows, there, start, BLOCK: tl.constexpr, ROWS: tl.constexp
         low = tl.load(words + at[:, None] + word[None, :], mask=inside, other=0)
         first |= low & 0x0F0F0F0F
         second |= (low >> 4) & 0x0F0F0F0F
+    elif ROWS.bits == 6:
+        # Byte i has places i, 16 + i, 32 + i and 48 + i: two words of high nibbles share a word.
+        at = (ROWS.low + rows * ROWS.low_stride) // 4
+        word_of_pairs, shift = word // 8 * 4 + word % 4, (word % 8 // 4 * 2)[None, :]
+        pairs = tl.load(words + at[:, None] + word_of_pairs[None, :], mask=inside, other=0)
+        first |= (pairs >> shift & 0x03030303) << 2
+        second |= (pairs >> (shift + 4) & 0x03030303) << 2
     a, b = _bytes(first, low_scale, ROWS.bits), _bytes(second, high_scale, ROWS.bits)
     values = tl.join(a, b).reshape(rows.shape[0], BLOCK)
     stands_out = _places(start, BLOCK)[None, :] == (outlier & 0xFFFF)[:, None]
@@ -136,6 +143,6 @@ def _byte(words, scales, SHIFT: tl.constexpr, BITS: tl.constexpr):
     # Or-ed to the bits of 2^23, a byte is added to it: cheaper than a conversion.
     number = (((words >> SHIFT) & 0xFF) | 0x4B000000).to(tl.float32, bitcast=True)
     weight = (number - (8388608.0 + 128.0)) * scales
-    if BITS == 4:
-        weight += 7.5 * scales
+    if BITS < 8:
+        weight += (2 ** (8 - BITS) - 1) / 2 * scales
     return weight
