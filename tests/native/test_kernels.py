@@ -92,7 +92,8 @@ def wide(stored: Array) -> Array:
 
 
 STORE = {"f32": f32, "bf16": bf16}
-QUANTIZED = ("int8", "int4")
+QUANTIZED = {"int8": 8, "int6": 6, "int4": 4}
+"""And their bits."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def weights(t: str, values: Array, spread: bool = True) -> Weights:
     Of quantised rows those to multiply are spread, those to add are not."""
     if t in QUANTIZED:
         high, low, exact = planes(t, values, spread)
-        return Weights(sheets([high], [low] if t == "int8" else []), exact)
+        return Weights(sheets([high], [low]), exact)
     stored = STORE[t](values)
     return Weights(stored, wide(stored))
 
@@ -128,11 +129,13 @@ def planes(t: str, values: Array, spread: bool) -> tuple[Array, Array, Array]:
     padded[:, :k] = values
     groups = padded.reshape(n, -1, 32)
     largest = np.abs(groups).max(axis=2)
-    zero, steps = (128, 127) if t == "int8" else (120.5, 119.5)
+    step = 2 ** (8 - QUANTIZED[t])
+    zero = 128 - (step - 1) / 2
+    steps = 256 - step - zero
     scales = bf16(np.where(largest == 0, 1, largest) / steps)
     s = wide(scales)[:, :, None]
     u = np.nan_to_num(groups / s) + zero
-    q = np.clip(np.rint(u), 0, 255) if t == "int8" else 16 * np.clip(np.rint(u / 16), 0, 15)
+    q = step * np.clip(np.rint(u / step), 0, 256 / step - 1)
     exact = (s * (q - zero)).reshape(n, -1)[:, :k]
     outlier = RNG.integers(0, k, n)
     # Of one sign, and of a size with the weight: no digits are lost.
@@ -144,13 +147,24 @@ def planes(t: str, values: Array, spread: bool) -> tuple[Array, Array, Array]:
     q[:, k:] = RNG.integers(0, 256, q[:, k:].shape)  # padding is not to matter
     at = np.array(places(q.shape[1]) if spread else range(q.shape[1]))
     blocks = q[:, at].reshape(n, -1, 2, 32)  # a byte holds what lies in places i and 32 + i
-    low = (blocks[:, :, 0] & 15) | (blocks[:, :, 1] << 4)
     high = (blocks[:, :, 0] >> 4) | (blocks[:, :, 1] & 0xF0)
     last = np.stack([at.argsort()[outlier].astype(np.uint16), more], axis=1)
     coarse = np.concatenate(
         [high.reshape(n, -1), np.array(scales).view(np.uint8), last.view(np.uint8)], axis=1
     )
-    return coarse, low.reshape(n, -1), exact
+    return coarse, low_plane(t, q[:, at]), exact
+
+
+def low_plane(t: str, q: Array) -> Array:
+    """What lies below the high nibbles of bytes (rows, places): 4, 2 or no bits of each."""
+    if t == "int8":
+        places = q.reshape(len(q), -1, 2, 32) & 15
+        return (places[:, :, 0] | places[:, :, 1] << 4).reshape(len(q), -1)
+    if t == "int6":
+        places = q.reshape(len(q), -1, 4, 16) >> 2 & 3
+        fields = [places[:, :, i] << 2 * i for i in range(4)]
+        return (fields[0] | fields[1] | fields[2] | fields[3]).reshape(len(q), -1)
+    return q[:, :0]
 
 
 def places(width: int) -> list[int]:
@@ -169,7 +183,7 @@ def places(width: int) -> list[int]:
 
 def sheets(*parts_of: list[Array]) -> Array:
     """Rows of parts side by side, sheet after sheet, each padded to 64; then what is no number."""
-    flat = [np.concatenate(parts, axis=1).ravel() for parts in parts_of if parts]
+    flat = [np.concatenate(parts, axis=1).ravel() for parts in parts_of]
     padded = [np.pad(part, (0, -part.size % 64)) for part in flat]
     return np.concatenate([*padded, np.full(256, 0xFF, np.uint8)])
 
@@ -309,6 +323,8 @@ LINEARS = [
     ("int8", 100),
     ("int8", 576),
     ("int8", 927),
+    ("int6", 65),
+    ("int6", 576),
     ("int4", 31),
     ("int4", 65),
     ("int4", 576),
@@ -317,9 +333,10 @@ linear_cases = pytest.mark.parametrize(("t", "k"), LINEARS)
 
 
 def product_bound(t: str, w: Array, x: Array) -> Array:
-    """Rounding of w @ x. int4 sums 16 h - 128 and 7.5 apart: an eighth of its scale's largest."""
+    """Rounding of w @ x. What stands for unknown bits is summed apart: at most an
+    eighth of its scale's largest."""
     w, x = np.abs(w), np.abs(x)
-    if t == "int4":
+    if t in ("int6", "int4"):
         groups = np.pad(w, ((0, 0), (0, -w.shape[1] % 32))).reshape(len(w), -1, 32)
         w = w + np.repeat(groups.max(axis=2), 32, axis=1)[:, : w.shape[1]] / 8
     return dot_bound(w.shape[1], w @ x)
@@ -376,7 +393,7 @@ def test_linear_tile(lib: ctypes.CDLL, t: str, k: int, m: int) -> None:
 
 @linear_cases
 def test_rows_are_widened_exactly(lib: ctypes.CDLL, t: str, k: int) -> None:
-    """Of int8 that is: the nibble planes recombine to the weight."""
+    """Of quantised ones that is: the planes recombine to the weight."""
     w = weights(t, RNG.standard_normal((5, k)))
     for i in (0, 4):
         y = Output(k)
@@ -432,7 +449,14 @@ def test_activations_that_are_no_numbers_give_none(lib: ctypes.CDLL, value: floa
 
 @pytest.mark.parametrize(
     ("t", "k", "n"),
-    [("f32", 7, 96), ("f32", 130, 37), ("bf16", 64, 105), ("int8", 70, 105), ("int4", 31, 96)],
+    [
+        ("f32", 7, 96),
+        ("f32", 130, 37),
+        ("bf16", 64, 105),
+        ("int8", 70, 105),
+        ("int6", 70, 105),
+        ("int4", 31, 96),
+    ],
 )
 @pytest.mark.parametrize("m", [1, 5, 65])
 @pytest.mark.parametrize("bias", [False, True])
@@ -537,6 +561,7 @@ MLPS = [
     ("bf16", "gelu_erf", False, 96, 20),
     ("int8", "relu", True, 70, 33),
     ("int8", "silu", True, 65, 100),
+    ("int6", "silu", True, 65, 100),
     ("int4", "relu", False, 100, 65),
 ]
 
@@ -547,7 +572,7 @@ def packed_neurons(t: str, parts: list[Array]) -> tuple[Array, list[Array]]:
         orders = [True] * (len(parts) - 1) + [False]
         given = [planes(t, p, spread) for p, spread in zip(parts, orders, strict=True)]
         high, low, exact = map(list, zip(*given, strict=True))
-        return sheets(high[:-1], high[-1:], low if t == "int8" else []), exact
+        return sheets(high[:-1], high[-1:], low), exact
     align = 64 // STORE[t](np.zeros(1)).itemsize
     padded = [np.pad(p, ((0, 0), (0, -p.shape[1] % align))) for p in parts]
     return STORE[t](np.concatenate(padded, axis=1)), [wide(STORE[t](p)) for p in parts]

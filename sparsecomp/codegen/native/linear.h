@@ -1,5 +1,5 @@
 // y = W x + bias with W row by row, N rows of K, or stored by columns: K rows of N.
-//   linear_rows<T, K>         decode: one x, rows n0..n1; packed where T is int8 or int4
+//   linear_rows<T, K>         decode: one x, rows n0..n1; packed where T is quantised
 //   linear_tile<T, K>         prefill: m rows of X, rows n0..n1 of W
 //   linear_columns<T, K, N>   any m rows of X, rows n0..n1 of W stored by columns
 // Outputs are indexed by row: y[n0..n1), Y[i * ldy + n0..n1). bias is float[N] or null.

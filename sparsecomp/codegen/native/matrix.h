@@ -1,7 +1,7 @@
 // Where weights lie: what a kernel is given instead of a bare pointer.
 //   Matrix<T, K>              rows of K weights, to multiply; Columns<T, K> are rows to add
 //   Neurons<T, GATED, K, D>   a feed-forward block packed by neuron
-// T is float, bf16, int8 or int4. Both hand out rows, for dot_row, add_rows and widen_part; a
+// T is float, bf16, int8, int6 or int4. Both hand out rows, for dot_row, add_rows and widen_part; a
 // kernel does not see which T it works on.
 #pragma once
 #include "quantized.h"
@@ -13,7 +13,7 @@ namespace sc {
 template <class T, int K>
 constexpr int64_t row_bytes() {
     if constexpr (is_quantized<T>)
-        return Planes<K>::COARSE + (T::LOW ? Planes<K>::FINE : 0);
+        return Planes<K>::COARSE + Planes<K>::template FINE<T>;
     else
         return K * sizeof(T);
 }
@@ -42,7 +42,7 @@ struct Matrix<T, K, O, true> {
     static constexpr int ASK = P::NIBBLES > 1024 ? K : 0, ASK_LISTED = K;
     const uint8_t *high, *low;
     using Row = QuantizedRow<T, K, O>;
-    Row row(int64_t n) const { return {high + n * P::COARSE, low + n * P::FINE}; }
+    Row row(int64_t n) const { return {high + n * P::COARSE, low + n * P::template FINE<T>}; }
     Row ahead(int64_t n) const { return row(n + AHEAD); }
     Matrix from(int64_t n) const {
         const auto first = row(n);
@@ -87,11 +87,11 @@ template <class T, bool GATED, int K, int D>
 struct Neurons<T, GATED, K, D, true> {
     using In = Planes<K>;
     using Out = Planes<D>;
-    static constexpr int64_t FINE = T::LOW ? In::FINE : 0;
+    static constexpr int64_t FINE = In::template FINE<T>;
     static constexpr int INPUTS = GATED ? 2 : 1;
     static constexpr int64_t FIRST = INPUTS * In::COARSE;
     static constexpr int64_t SECOND = Out::COARSE;
-    static constexpr int64_t THIRD = INPUTS * FINE + (T::LOW ? Out::FINE : 0);
+    static constexpr int64_t THIRD = INPUTS * FINE + Out::template FINE<T>;
     const uint8_t *first, *second, *third;
     SpreadRow<T, K> gate(int64_t n) const { return {first + n * FIRST, third + n * THIRD}; }
     SpreadRow<T, K> up(int64_t n) const {

@@ -8,7 +8,7 @@
 //   mlp_tile<T, A, GATED, K, D>               prefill: m rows of X, neurons n0..n1
 // a_n = act(gate_n . x + gate_b[n]) * (up_n . x + up_b[n]), or act(up_n . x + up_b[n]);
 // out = sum of a_n down_n. Biases are float[N] or null; the caller adds the bias of down.
-// Decode's x is packed where T is int8 or int4.
+// Decode's x is packed where T is quantised.
 #pragma once
 #include "act.h"
 #include "linear.h"

@@ -1,5 +1,6 @@
-// 64 weights of a row in nibble planes as vectors of integers: AVX-512, AVX2, or any other vectors.
-// A plane has 32 bytes for them: byte i holds weight i in its low nibble, weight 32 + i in its high.
+// 64 weights of a row in planes as vectors of integers: AVX-512, AVX2, or any other vectors.
+// A plane of nibbles has 32 bytes for them: byte i holds weight i in its low nibble, weight 32 + i in
+// its high. A plane of two bits each has 16: byte i holds weights i, 16 + i, 32 + i, 48 + i.
 #pragma once
 #include "simd.h"
 
@@ -30,14 +31,36 @@ SC_INLINE vq plane_bytes(const uint8_t* plane, int j) {
 #endif
 }
 
-// Vector j of 16 h + l, with h of the plane `high` and l of the plane `low`, or without it 16 h.
-template <bool LOW>
+// Vector j of 4 l, with l of a plane of two bits.
+SC_INLINE vb pairs(const uint8_t* plane, int j) {
+    constexpr uint64_t PAIRS = 0x0c0c0c0c0c0c0c0c;
+#if defined(__AVX512F__)
+    (void)j;  // its four quarters are the four pairs of the same bytes
+    const __m512i turns = _mm512_setr_epi64(2, 2, 0, 0, 62, 62, 60, 60);  // what wraps is masked
+    const auto bytes = _mm512_maskz_broadcast_i32x4(0xffff, load_bytes<__m128i>(plane));
+    return bits_as<vb>(bits_as<vq>(_mm512_maskz_rolv_epi64(0xff, bytes, turns)) & PAIRS);
+#else
+    vq bytes{}, up{}, down{};
+    for (int i = 0; i < LANES / 2; ++i) {
+        const int quarter = (j * VECTOR_BYTES + 8 * i) / 16;
+        bytes[i] = load_bytes<uint64_t>(plane + 8 * (i % 2));
+        up[i] = quarter == 0 ? 2 : 0;
+        down[i] = quarter == 0 ? 0 : 2 * (quarter - 1);
+    }
+    return bits_as<vb>(bytes << up >> down & PAIRS);
+#endif
+}
+
+// Vector j of 16 h + l, with h of the plane `high` and l of the plane `low`, its LOW bits below h;
+// without any 16 h.
+template <int LOW>
 SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
     vq up{};
     for (int i = 0; i < LANES / 2; ++i) up[i] = j * VECTOR_BYTES + 8 * i < 32 ? 4 : 0;
     constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0;
     const vq h = plane_bytes(high, j) << up;
-    if constexpr (!LOW) return bits_as<vb>(h & HIGH);
+    if constexpr (LOW == 0) return bits_as<vb>(h & HIGH);
+    if constexpr (LOW == 2) return bits_as<vb>(h & HIGH) | pairs(low, j);
     // h where HIGH has ones, l elsewhere: spelled so that AVX-512 does it in one instruction.
     const vq l = plane_bytes(low, j) >> (4 - up);
     return bits_as<vb>(l ^ ((h ^ l) & HIGH));
@@ -69,8 +92,9 @@ SC_INLINE vi dot4(vi sums, vb u, const int8_t* x) {
 }
 #endif
 
-// What stands for l where there is no low plane: its mean.
-constexpr float MEAN_LOW = 7.5f;
+// What stands for the bits below LOW ones: their mean.
+template <int LOW>
+constexpr float UNKNOWN = ((16 >> LOW) - 1) / 2.0f;
 
 #if defined(__AVX512F__)
 SC_INLINE vi permute_fours(vi x, vi from) {
@@ -113,17 +137,19 @@ SC_INLINE void widen_bytes(vf (&w)[4], vb u) {
 #endif
 }
 
-// w[v] = UNIT (16 h + l - 128) for vector j; l is MEAN_LOW without a low plane.
-template <bool LOW>
+// w[v] = UNIT (16 h + l + UNKNOWN - 128) for vector j.
+template <int LOW>
 SC_INLINE void widen_nibbles(vf (&w)[4], const uint8_t* high, const uint8_t* low, int j) {
-    if constexpr (LOW) {
-        widen_bytes(w, nibbles<true>(high, low, j));
+    if constexpr (LOW > 0) {
+        widen_bytes(w, nibbles<LOW>(high, low, j));
+        if constexpr (LOW < 4)
+            for (vf& x : w) x += UNIT * UNKNOWN<LOW>;
         return;
     }
 #if defined(__AVX512F__)
     // A nibble picks its float; a permutation looks at no other bits of its indices.
     vf table{};
-    for (int i = 0; i < LANES; ++i) table[i] = UNIT * (static_cast<float>(16 * i - 128) + MEAN_LOW);
+    for (int i = 0; i < LANES; ++i) table[i] = UNIT * (static_cast<float>(16 * i - 128) + UNKNOWN<0>);
     const auto pick = [&](__m512i i) SC_ALWAYS {
         return bits_as<vf>(_mm512_maskz_permutexvar_ps(0xffff, i, bits_as<__m512>(table)));
     };
@@ -133,8 +159,8 @@ SC_INLINE void widen_nibbles(vf (&w)[4], const uint8_t* high, const uint8_t* low
         w[2 + v] = pick(_mm512_maskz_srli_epi32(0xffff, i, 4));
     }
 #else
-    widen_bytes(w, nibbles<false>(high, low, j));
-    for (vf& x : w) x += UNIT * MEAN_LOW;
+    widen_bytes(w, nibbles<0>(high, low, j));
+    for (vf& x : w) x += UNIT * UNKNOWN<0>;
 #endif
 }
 

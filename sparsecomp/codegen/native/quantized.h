@@ -1,24 +1,29 @@
-// A row of quantised weights, int8 or int4, as the kernels use it: what row.h does for float.
+// A row of quantised weights, int8, int6 or int4, as the kernels use it: what row.h does for float.
 //   QuantizedRow<T, K>  where its planes are
 //   pack_input<K>       quantises activations for dot_row
 // A row is padded to blocks of 64; groups of 32 weights share a bf16 scale. Its high plane holds
-// high nibbles, then the scales, then the index and value of an outlier; its low plane the low
-// nibbles. int8 is s (16 h + l - 128); int4 has no low plane and is s (16 h + 7.5 - 128), as is the
-// high plane of an int8 row alone. To one weight, the outlier, its value is added.
+// high nibbles, then the scales, then the index and value of an outlier; its low plane the bits
+// below: l of int8 is a nibble, of int6 four times two bits, and int4 has none. A weight is
+// s (16 h + l + UNKNOWN - 128); the high plane of a wider row alone is one of int4. To one weight,
+// the outlier, its value is added.
 #pragma once
 #include "nibbles.h"
 
 namespace sc {
 
 struct int8 {
-    static constexpr bool LOW = true;  // has a low plane
+    static constexpr int LOW = 4;  // bits in the low plane
+};
+struct int6 {
+    static constexpr int LOW = 2;
 };
 struct int4 {
-    static constexpr bool LOW = false;
+    static constexpr int LOW = 0;
 };
 
 template <class T>
-constexpr bool is_quantized = std::is_same_v<T, int8> || std::is_same_v<T, int4>;
+constexpr bool is_quantized =
+    std::is_same_v<T, int8> || std::is_same_v<T, int6> || std::is_same_v<T, int4>;
 
 constexpr int GROUP = 32;  // weights that share a scale
 
@@ -26,8 +31,10 @@ constexpr int GROUP = 32;  // weights that share a scale
 template <int K>
 struct Planes {
     static constexpr int BLOCKS = (K + BLOCK - 1) / BLOCK, GROUPS = BLOCKS * (BLOCK / GROUP);
-    static constexpr int64_t NIBBLES = BLOCKS * 32, FINE = NIBBLES;
+    static constexpr int64_t NIBBLES = BLOCKS * 32;
     static constexpr int64_t OUTLIER = NIBBLES + 2 * GROUPS, COARSE = OUTLIER + 4;
+    template <class T>
+    static constexpr int64_t FINE = BLOCKS * 8 * T::LOW;
 };
 
 // How the weights of a row lie in its blocks. A plain row, one that is added to a sum, has them in
@@ -90,7 +97,7 @@ struct PackedInput {
     int8_t high[P::BLOCKS * BLOCK], low[P::BLOCKS * BLOCK];
     int32_t start[P::BLOCKS * BLOCK / 4];  // what dot4 leaves of -128 x, at each chunk's first block
     float scales[P::GROUPS];
-    float rest[P::GROUPS];  // the product of each group with MEAN_LOW
+    float sums[P::GROUPS];
     float coarse[P::GROUPS];  // what dot_coarse adds to 128 scale times the sums of `high`
 };
 // Rounds a group of activations: fills its entries of `to`, and the two parts of its integers.
@@ -120,11 +127,11 @@ SC_INLINE void pack_group(PackedInput<K>& to, int g, const float* __restrict x,
     }
     const float total = hsum(sum);
     to.scales[g] = total == total ? scale : total;  // a NaN stays one
-    to.rest[g] = MEAN_LOW * scale * total;
-    to.coarse[g] = (MEAN_LOW - 128 + MIDDLE) * 128 * scale * static_cast<float>(highs);
+    to.sums[g] = scale * total;
+    to.coarse[g] = (UNKNOWN<0> - 128 + MIDDLE) * 128 * scale * static_cast<float>(highs);
 }
 
-// x[K] to packed, room for K floats rounded up to blocks: what dot_row of int8 and int4 reads.
+// x[K] to packed, room for K floats rounded up to blocks: what dot_row reads.
 template <int K>
 inline void pack_input(float* __restrict packed, const float* __restrict x) {
     auto& to = *reinterpret_cast<PackedInput<K>*>(packed);
@@ -176,14 +183,25 @@ SC_INLINE vf lane_factors(const bf16* scales, const PackedInput<K>& in, int b) {
 template <int N, class T, int K, Order O>
 SC_INLINE void prefetch_row(const QuantizedRow<T, K, O>& row) {
     prefetch<Planes<N>::COARSE>(row.high);
-    if constexpr (T::LOW) prefetch<Planes<N>::FINE>(row.low);
+    if constexpr (T::LOW > 0) prefetch<Planes<N>::template FINE<T>>(row.low);
 }
 
-// Asks for the nibbles of N groups from g on.
+// Asks for the planes of N groups from g on.
 template <int N, class T, int K, Order O>
 SC_INLINE void prefetch_groups(const QuantizedRow<T, K, O>& row, int g) {
     prefetch<N * GROUP / 2>(row.high + GROUP / 2 * g);
-    if constexpr (T::LOW) prefetch<N * GROUP / 2>(row.low + GROUP / 2 * g);
+    if constexpr (T::LOW > 0)
+        prefetch<N * GROUP * T::LOW / 8>(row.low + GROUP * T::LOW / 8 * g);
+}
+
+// Vector j of block b, as bytes and as floats.
+template <class T, int K, Order O>
+SC_INLINE vb block_at(const QuantizedRow<T, K, O>& row, int64_t b, int j) {
+    return nibbles<T::LOW>(row.high + 32 * b, row.low + 8 * T::LOW * b, j);
+}
+template <class T, int K, Order O>
+SC_INLINE void widen_block(vf (&w)[4], const QuantizedRow<T, K, O>& row, int64_t b, int j) {
+    widen_nibbles<T::LOW>(w, row.high + 32 * b, row.low + 8 * T::LOW * b, j);
 }
 
 // What the outlier of a row adds to its product, with what value(place) says of the activations.
@@ -205,8 +223,8 @@ SC_INLINE vf dot_row(const float* __restrict x, const SpreadRow<T, K>& row,
         each_constant<VECTORS>([&](auto j) SC_ALWAYS {
             vi high{}, low{};
             each_constant<blocks>([&](auto v) SC_ALWAYS {
-                const int plane = 32 * (b + v), at = 2 * plane + j * VECTOR_BYTES;
-                const vb u = nibbles<T::LOW>(row.high + plane, row.low + plane, j);
+                const int at = BLOCK * (b + v) + j * VECTOR_BYTES;
+                const vb u = block_at(row, b + v, j);
                 high = dot4(high, u, in.high + at);
                 low = dot4(low, u, in.low + at);
             });
@@ -215,9 +233,9 @@ SC_INLINE vf dot_row(const float* __restrict x, const SpreadRow<T, K>& row,
                    __builtin_convertvector((high << 7) + low + start, vf);
         });
     });
-    if constexpr (!T::LOW)
+    if constexpr (T::LOW < 4)
         each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
-            sum += load(row.scales() + g, n) * load(in.rest + g, n);
+            sum += UNKNOWN<T::LOW> * load(row.scales() + g, n) * load(in.sums + g, n);
         });
     if constexpr (ASK >= K) prefetch<Planes<K>::GROUPS>(next.scales());
     sum[0] += outlier_product(row, in, [&](int o) { return 128 * in.high[o] + in.low[o]; });
@@ -236,7 +254,7 @@ SC_INLINE vf dot_coarse(const float* __restrict x, const SpreadRow<int4, K>& row
         each_constant<VECTORS>([&](auto j) SC_ALWAYS {
             vi high{};
             each_constant<blocks>([&](auto v) SC_ALWAYS {
-                const vb u = nibbles<false>(row.high + 32 * (b + v), nullptr, j);
+                const vb u = block_at(row, b + v, j);
                 high = dot4(high, u, in.high + (b + v) * BLOCK + j * VECTOR_BYTES);
             });
             sum += lane_factors<blocks, j>(row.scales(), in, b) *
@@ -271,8 +289,7 @@ SC_INLINE void add_rows(float* __restrict out, const float* c, const PlainRow<T,
                     sums[i / LANES] = load(y + i, lanes);
                 });
                 for (int r = 0; r < R; ++r) {
-                    const int64_t at = (g / 2 + b) * 32;
-                    widen_nibbles<T::LOW>(w, rows[r].high + at, rows[r].low + at, j);
+                    widen_block(w, rows[r], g / 2 + b, j);
                     for (int v = 0; v < 4; ++v)
                         sums[v] += factors[r][2 * b + (FIRST + v * LANES) / GROUP] * w[v];
                 }
@@ -302,7 +319,7 @@ SC_INLINE void widen_blocks(float* __restrict y, const SpreadRow<T, K>& row, int
     for (int v = 0; v < V; ++v) {
         for (int j = 0; j < VECTORS; ++j) {
             vf w[4];
-            widen_nibbles<T::LOW>(w, row.high + 32 * (b + v), row.low + 32 * (b + v), j);
+            widen_block(w, row, b + v, j);
             for (int q = 0; q < 4; ++q) {
                 quad quads[LANES / 4];
                 std::memcpy(quads, &w[q], sizeof quads);
@@ -323,7 +340,7 @@ SC_INLINE void widen_blocks(float* __restrict y, const PlainRow<T, K>& row, int6
     const vf scales = load(row.scales() + 2 * b, Lanes<2>{});
     for (int j = 0; j < VECTORS; ++j) {
         vf w[4];
-        widen_nibbles<T::LOW>(w, row.high + 32 * b, row.low + 32 * b, j);
+        widen_block(w, row, b, j);
         for (int v = 0; v < 4; ++v) {
             const int i = j * VECTOR_BYTES + v * LANES;
             store(y + i, scales[i / GROUP] / UNIT * w[v]);

@@ -1,5 +1,5 @@
 // One row of weights, float or bf16, as the kernels use it. quantized.h has the same three for rows
-// of int8 and int4:
+// of quantised weights:
 //   dot_row<K>         its product with activations
 //   add_rows<N>        out += c row, for some rows at once
 //   widen_part<N>      part of it as floats

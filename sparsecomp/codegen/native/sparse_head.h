@@ -6,7 +6,7 @@
 namespace sc {
 
 // This worker's share of y[N]: W[n] . x[K] + bias[n] for its part of the list, scores[n] + offset
-// for what lies from its first entry to the next worker's. x is packed where T is int8 or int4.
+// for what lies from its first entry to the next worker's. x is packed where T is quantised.
 // The sums are those of linear_rows.
 template <class T, int N, int K>
 inline void head_listed(float* __restrict y, const float* __restrict x, Matrix<T, K> w,

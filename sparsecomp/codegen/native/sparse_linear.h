@@ -1,7 +1,7 @@
 // A linear of which only listed blocks are read: equal blocks of its outputs, or of its inputs.
 //   linear_listed_rows<T, K, SIZE, BLOCKS>  outputs: W [BLOCKS * SIZE][K], row by row
 //   linear_listed_columns<T, N, SIZE>       inputs: W [N][blocks * SIZE], stored by columns
-// x is packed for linear_listed_rows where T is int8 or int4.
+// x is packed for linear_listed_rows where T is quantised.
 // Workers share the rows (columns) within each block, so that any list is shared evenly.
 // `list` is a count, then that many blocks, ascending.
 #pragma once
