@@ -13,17 +13,22 @@ namespace sc {
 template <class T, int K, int ASK, class Ahead>
 SC_INLINE void rows_with(float* __restrict y, const float* __restrict x, Matrix<T, K> w,
                          const float* __restrict bias, int64_t n0, int64_t n1, Ahead&& ahead) {
-    auto dot = [&](int64_t n) SC_ALWAYS {
-        return dot_row<K, ASK>(x, w.row(n), ahead(n));
-    };
+    constexpr int R = Matrix<T, K>::AT_ONCE;
     int64_t n = n0, whole = n0 + (n1 - n0) / 4 * 4;
     for (; n < whole; n += 4) {
-        vf a = dot(n), b = dot(n + 1), c = dot(n + 2), d = dot(n + 3);
-        quad sum = hsum4(a, b, c, d);
+        vf sums[4];
+        each_constant<4 / R>([&](auto i) SC_ALWAYS {
+            typename Matrix<T, K>::Row rows[R], next[R];
+            const int64_t first = n + R * i;
+            for (int r = 0; r < R; ++r) rows[r] = w.row(first + r), next[r] = ahead(first + r);
+            dot_rows<K, ASK>(sums + R * i, x, rows, next);
+        });
+        quad sum = hsum4(sums[0], sums[1], sums[2], sums[3]);
         if (bias) sum += load_quad(bias + n);
         store_quad(y + n, sum);
     }
-    for (; n < n1; ++n) y[n] = hsum(dot(n)) + (bias ? bias[n] : 0.0f);
+    for (; n < n1; ++n)
+        y[n] = hsum(dot_row<K, ASK>(x, w.row(n), ahead(n))) + (bias ? bias[n] : 0.0f);
 }
 
 // y[n0..n1) = W[n0..n1) . x[K] + bias

@@ -27,19 +27,24 @@ struct Matrix {
     static constexpr int64_t AHEAD = max(1, AHEAD_BYTES / row_bytes<T, K>());  // in rows
     // Weights to ask for of a row ahead: of rows in order, and of listed ones.
     static constexpr int ASK = 512 / sizeof(T), ASK_LISTED = ASK;
+    static constexpr int AT_ONCE = 1;  // rows to multiply at once
+    using Row = const T*;
     const T* start;
     const T* row(int64_t n) const { return start + n * K; }
     const T* ahead(int64_t n) const { return row(n) + AHEAD_BYTES / sizeof(T); }
     Matrix from(int64_t n) const { return {row(n)}; }
 };
 
-// All high planes, then on the next line all low ones. Short rows in order are the hardware
-// prefetcher's; long ones, and those of a list, are asked for whole.
+// All high planes, then on the next line all low ones. One row of int8 after the other is multiplied
+// as fast as memory gives them: short rows in order are the hardware prefetcher's; long ones, and
+// those of a list, are asked for whole. Of fewer bits two at once are multiplied, which share loads
+// of activations; no prefetcher sees an order in that, so they are asked for too.
 template <class T, int K, Order O>
 struct Matrix<T, K, O, true> {
     using P = Planes<K>;
     static constexpr int64_t AHEAD = max(1, 8192 / P::COARSE);
-    static constexpr int ASK = P::NIBBLES > 1024 ? K : 0, ASK_LISTED = K;
+    static constexpr int AT_ONCE = T::LOW < 4 ? 2 : 1;
+    static constexpr int ASK = AT_ONCE > 1 || P::NIBBLES > 1024 ? K : 0, ASK_LISTED = K;
     const uint8_t *high, *low;
     using Row = QuantizedRow<T, K, O>;
     Row row(int64_t n) const { return {high + n * P::COARSE, low + n * P::template FINE<T>}; }

@@ -21,6 +21,17 @@ SC_INLINE V load_bytes(const void* p) {
     return x;
 }
 
+// x, to be kept where it is: compilers would rather load what several rows share for each of them.
+template <class V>
+SC_INLINE V in_register(V x) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(x));
+#elif defined(__AVX2__)
+    asm("" : "+x"(x));
+#endif
+    return x;
+}
+
 // The bytes of a plane that hold the weights of vector j.
 SC_INLINE vq plane_bytes(const uint8_t* plane, int j) {
 #if defined(__AVX512F__)
@@ -32,13 +43,13 @@ SC_INLINE vq plane_bytes(const uint8_t* plane, int j) {
 }
 
 // Vector j of 4 l, with l of a plane of two bits.
-SC_INLINE vb pairs(const uint8_t* plane, int j) {
+SC_INLINE vq pairs(const uint8_t* plane, int j) {
     constexpr uint64_t PAIRS = 0x0c0c0c0c0c0c0c0c;
 #if defined(__AVX512F__)
     (void)j;  // its four quarters are the four pairs of the same bytes
     const __m512i turns = _mm512_setr_epi64(2, 2, 0, 0, 62, 62, 60, 60);  // what wraps is masked
     const auto bytes = _mm512_maskz_broadcast_i32x4(0xffff, load_bytes<__m128i>(plane));
-    return bits_as<vb>(bits_as<vq>(_mm512_maskz_rolv_epi64(0xff, bytes, turns)) & PAIRS);
+    return bits_as<vq>(_mm512_maskz_rolv_epi64(0xff, bytes, turns)) & PAIRS;
 #else
     vq bytes{}, up{}, down{};
     for (int i = 0; i < LANES / 2; ++i) {
@@ -47,7 +58,7 @@ SC_INLINE vb pairs(const uint8_t* plane, int j) {
         up[i] = quarter == 0 ? 2 : 0;
         down[i] = quarter == 0 ? 0 : 2 * (quarter - 1);
     }
-    return bits_as<vb>(bytes << up >> down & PAIRS);
+    return bytes << up >> down & PAIRS;
 #endif
 }
 
@@ -60,33 +71,32 @@ SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
     constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0;
     const vq h = plane_bytes(high, j) << up;
     if constexpr (LOW == 0) return bits_as<vb>(h & HIGH);
-    if constexpr (LOW == 2) return bits_as<vb>(h & HIGH) | pairs(low, j);
+    const vq l = LOW == 2 ? pairs(low, j) : plane_bytes(low, j) >> (4 - up);
     // h where HIGH has ones, l elsewhere: spelled so that AVX-512 does it in one instruction.
-    const vq l = plane_bytes(low, j) >> (4 - up);
     return bits_as<vb>(l ^ ((h ^ l) & HIGH));
 }
 
 // sums + the sums of four neighbours of (u - MIDDLE) x, |x| <= 127: VNNI multiplies u as it is.
 #if defined(__AVX512VNNI__)
 constexpr int MIDDLE = 0;
-SC_INLINE vi dot4(vi sums, vb u, const int8_t* x) {
+SC_INLINE vi dot4(vi sums, vb u, vb x) {
     return bits_as<vi>(_mm512_dpbusd_epi32(bits_as<__m512i>(sums), bits_as<__m512i>(u),
-                                           load_bytes<__m512i>(x)));
+                                           bits_as<__m512i>(x)));
 }
 #elif defined(__AVX2__) && !defined(__AVX512F__)
 constexpr int MIDDLE = 128;
-SC_INLINE vi dot4(vi sums, vb u, const int8_t* x) {
+SC_INLINE vi dot4(vi sums, vb u, vb x) {
     // |q| x sign(q) fits: sums of two are at most 2 * 128 * 127 < 2^15.
     const __m256i q = bits_as<__m256i>(u ^ 0x80);
     const __m256i pairs =
-        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(load_bytes<__m256i>(x), q));
+        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(bits_as<__m256i>(x), q));
     return sums + bits_as<vi>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 #else
 constexpr int MIDDLE = 128;
-SC_INLINE vi dot4(vi sums, vb u, const int8_t* x) {
+SC_INLINE vi dot4(vi sums, vb u, vb x) {
     // Even and odd bytes as 16 bits: products, and sums of two, fit as above.
-    const vs q = bits_as<vs>(u ^ 0x80), v = load_bytes<vs>(x);
+    const vs q = bits_as<vs>(u ^ 0x80), v = bits_as<vs>(x);
     const vi pairs = bits_as<vi>((q << 8 >> 8) * (v << 8 >> 8) + (q >> 8) * (v >> 8));
     return sums + (pairs << 16 >> 16) + (pairs >> 16);
 }

@@ -212,34 +212,51 @@ SC_INLINE float outlier_product(const SpreadRow<T, K>& row, const PackedInput<K>
     return row.outlier_value() * scale * static_cast<float>(value(o));
 }
 
-// `x` is packed.
+// sums[r] = the product of rows[r]; `x` is packed.
+template <int K, int ASK = K, int R, class T>
+SC_INLINE void dot_rows(vf* sums, const float* __restrict x, const SpreadRow<T, K> (&rows)[R],
+                        const SpreadRow<T, K> (&next)[R]) {
+    const auto& in = *reinterpret_cast<const PackedInput<K>*>(x);
+    each_constant<R>([&](auto r) SC_ALWAYS { sums[r] = vf{}; });
+    each_chunk<Planes<K>::BLOCKS>([&](int b, auto blocks) SC_ALWAYS {
+        if (b * BLOCK < ASK)
+            for (const auto& row : next) prefetch_groups<2 * blocks>(row, 2 * b);
+        each_constant<VECTORS>([&](auto j) SC_ALWAYS {
+            vi high[R]{}, low[R]{};
+            each_constant<blocks>([&](auto v) SC_ALWAYS {
+                const int at = BLOCK * (b + v) + j * VECTOR_BYTES;
+                vb x_high = load_bytes<vb>(in.high + at), x_low = load_bytes<vb>(in.low + at);
+                if constexpr (R > 1) x_high = in_register(x_high), x_low = in_register(x_low);
+                each_constant<R>([&](auto r) SC_ALWAYS {
+                    const vb u = block_at(rows[r], b + v, j);
+                    high[r] = dot4(high[r], u, x_high);
+                    low[r] = dot4(low[r], u, x_low);
+                });
+            });
+            const vi start = load_bytes<vi>(in.start + b * BLOCK / 4 + j * LANES);
+            each_constant<R>([&](auto r) SC_ALWAYS {
+                sums[r] += lane_factors<blocks, j>(rows[r].scales(), in, b) *
+                           __builtin_convertvector((high[r] << 7) + low[r] + start, vf);
+            });
+        });
+    });
+    each_constant<R>([&](auto r) SC_ALWAYS {
+        if constexpr (T::LOW < 4)
+            each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
+                sums[r] += UNKNOWN<T::LOW> * load(rows[r].scales() + g, n) * load(in.sums + g, n);
+            });
+        if constexpr (ASK >= K) prefetch<Planes<K>::GROUPS>(next[r].scales());
+        sums[r][0] += outlier_product(rows[r], in,
+                                      [&](int o) { return 128 * in.high[o] + in.low[o]; });
+    });
+}
+
 template <int K, int ASK = K, class T>
 SC_INLINE vf dot_row(const float* __restrict x, const SpreadRow<T, K>& row,
                      const SpreadRow<T, K>& next) {
-    const auto& in = *reinterpret_cast<const PackedInput<K>*>(x);
-    vf sum{};
-    each_chunk<Planes<K>::BLOCKS>([&](int b, auto blocks) SC_ALWAYS {
-        if (b * BLOCK < ASK) prefetch_groups<2 * blocks>(next, 2 * b);
-        each_constant<VECTORS>([&](auto j) SC_ALWAYS {
-            vi high{}, low{};
-            each_constant<blocks>([&](auto v) SC_ALWAYS {
-                const int at = BLOCK * (b + v) + j * VECTOR_BYTES;
-                const vb u = block_at(row, b + v, j);
-                high = dot4(high, u, in.high + at);
-                low = dot4(low, u, in.low + at);
-            });
-            const vi start = load_bytes<vi>(in.start + b * BLOCK / 4 + j * LANES);
-            sum += lane_factors<blocks, j>(row.scales(), in, b) *
-                   __builtin_convertvector((high << 7) + low + start, vf);
-        });
-    });
-    if constexpr (T::LOW < 4)
-        each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
-            sum += UNKNOWN<T::LOW> * load(row.scales() + g, n) * load(in.sums + g, n);
-        });
-    if constexpr (ASK >= K) prefetch<Planes<K>::GROUPS>(next.scales());
-    sum[0] += outlier_product(row, in, [&](int o) { return 128 * in.high[o] + in.low[o]; });
-    return sum;
+    vf sums[1];
+    dot_rows<K, ASK>(sums, x, {row}, {next});
+    return sums[0];
 }
 
 // The same of a high plane with the high parts of the activations, 8 bits: one product. What it
@@ -255,7 +272,8 @@ SC_INLINE vf dot_coarse(const float* __restrict x, const SpreadRow<int4, K>& row
             vi high{};
             each_constant<blocks>([&](auto v) SC_ALWAYS {
                 const vb u = block_at(row, b + v, j);
-                high = dot4(high, u, in.high + (b + v) * BLOCK + j * VECTOR_BYTES);
+                const int at = BLOCK * (b + v) + j * VECTOR_BYTES;
+                high = dot4(high, u, load_bytes<vb>(in.high + at));
             });
             sum += lane_factors<blocks, j>(row.scales(), in, b) *
                    __builtin_convertvector(high << 7, vf);

@@ -1,6 +1,6 @@
-// One row of weights, float or bf16, as the kernels use it. quantized.h has the same three for rows
+// One row of weights, float or bf16, as the kernels use it. quantized.h has the same for rows
 // of quantised weights:
-//   dot_row<K>         its product with activations
+//   dot_row<K>         its product with activations; dot_rows<K>: of some rows at once
 //   add_rows<N>        out += c row, for some rows at once
 //   widen_part<N>      part of it as floats
 //   prefetch_row<N>    asks for its first N weights
@@ -27,6 +27,13 @@ SC_INLINE vf dot_row(const float* __restrict x, const T* __restrict w, const T* 
         acc[k / LANES] += load(x + WHOLE + k, n) * load(w + WHOLE + k, n);
     });
     return (acc[0] + acc[1]) + (acc[2] + acc[3]);
+}
+
+// sums[r] = the products of x[K] and rows[r], as dot_row has them.
+template <int K, int ASK = K, int R, class T>
+SC_INLINE void dot_rows(vf* sums, const float* __restrict x, const T* const (&rows)[R],
+                        const T* const (&next)[R]) {
+    for (int r = 0; r < R; ++r) sums[r] = dot_row<K, ASK>(x, rows[r], next[r]);
 }
 
 // out[N] += c[r] rows[r] for R rows; meanwhile, with ASK, it asks for the rows at `next`.
