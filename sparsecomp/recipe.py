@@ -8,6 +8,7 @@ blocks:
   model.decoder.layers.0: {kind: cutoff, of: neuron, threshold: 0.0, density: 0.3}
   model.decoder.layers.1: {kind: low_rank, rank: 64, density: 0.15, active: 0.04, ...}
   model.decoder.layers.1.self_attn: {kind: dense}
+  model.decoder.layers.2.self_attn: {kind: narrow, bits: 6, output_bits: 8}
 """
 
 from __future__ import annotations

@@ -150,15 +150,48 @@ class Sketch:
             raise SparsecompError(f"offset is {self.offset}; it must be a finite number")
 
 
-Choice = LowRank | Approximate | Cutoff | Nested | Sketch
+FULL_BITS, FEWER_BITS = 8, 6
+"""Of a weight of a model in 8 bits: as all are kept, and as a narrow block may keep its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Narrow:
+    """All units, from weights in fewer bits than the model's 8: no token reads the low ones.
+
+    `bits` are those of the matrices that read the block's input: gate and up of an MLP; of an
+    attention its query projection, for keys and values are read by every later token. `output_bits`
+    are those of down, or of the output projection. Each is 6 or 8.
+    """
+
+    bits: int
+    output_bits: int
+
+    def __post_init__(self) -> None:
+        for name, bits in (("bits", self.bits), ("output_bits", self.output_bits)):
+            if bits not in (FEWER_BITS, FULL_BITS):
+                raise SparsecompError(f"{name} is {bits}; it must be {FEWER_BITS} or {FULL_BITS}")
+        if self.bits == self.output_bits == FULL_BITS:
+            raise SparsecompError(f"bits and output_bits are {FULL_BITS}: kind: dense says that")
+
+    @property
+    def density(self) -> float:
+        """The share of units that are read."""
+        return 1.0
+
+
+Selective = LowRank | Approximate | Cutoff | Nested | Sketch
+"""Choices that leave units unread, token by token."""
+Choice = Selective | Narrow
 KINDS: Mapping[
-    str, type[LowRank] | type[Approximate] | type[Cutoff] | type[Nested] | type[Sketch]
+    str,
+    type[LowRank] | type[Approximate] | type[Cutoff] | type[Nested] | type[Sketch] | type[Narrow],
 ] = {
     "low_rank": LowRank,
     "approximate": Approximate,
     "cutoff": Cutoff,
     "nested": Nested,
     "sketch": Sketch,
+    "narrow": Narrow,
 }
 """The names of the kinds in IR and recipes."""
 

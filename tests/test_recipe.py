@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
-from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Nested
+from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Narrow, Nested
 
 SHARES = st.floats(0, 1)
 LOW_RANKS = st.builds(
@@ -39,11 +39,18 @@ NESTED = st.builds(
     coarse=st.floats(0, 0.5),
     rank=st.integers(0, 256),
 )
+NARROW = st.sampled_from(
+    [
+        Narrow(bits=6, output_bits=6),
+        Narrow(bits=6, output_bits=8),
+        Narrow(bits=8, output_bits=6),
+    ]
+)
 NAMES = st.from_regex(r"model\.layers\.[0-9]\.(mlp|self_attn)", fullmatch=True)
 
 
 @given(
-    st.dictionaries(NAMES, st.none() | LOW_RANKS | APPROXIMATE | CUTOFFS | NESTED),
+    st.dictionaries(NAMES, st.none() | LOW_RANKS | APPROXIMATE | CUTOFFS | NESTED | NARROW),
     st.integers(0, 2**31),
     st.lists(NAMES, max_size=3),
 )
@@ -87,6 +94,12 @@ BLOCK = "recipe: 1\nblocks:\n  mlp: "
         (
             BLOCK + "{kind: approximate, rank: 1, threshold: -1, density: 1, active: 1}",
             "mlp: threshold is -1.0; a magnitude is never below 0",
+        ),
+        (BLOCK + "{kind: narrow, bits: 6}", "mlp: output_bits is missing"),
+        (BLOCK + "{kind: narrow, bits: 7, output_bits: 8}", "mlp: bits is 7; it must be 6 or 8"),
+        (
+            BLOCK + "{kind: narrow, bits: 8, output_bits: 8}",
+            "mlp: bits and output_bits are 8: kind: dense says that",
         ),
         (BLOCK + "{kind: low_rank, rank: true, density: 1, active: 1}", "mlp: rank is True"),
         (BLOCK + "{kind: low_rank, rank: 0, density: 1, active: 1}", "mlp: rank is 0"),

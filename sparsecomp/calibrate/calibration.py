@@ -26,6 +26,7 @@ from sparsecomp.passes.blocks import (
 )
 from sparsecomp.passes.build import shape_of
 from sparsecomp.passes.insert_predictors import approximation_names
+from sparsecomp.passes.narrow import has_long_rows, refusal
 from sparsecomp.passes.quantize_weights import approximation_dtypes, stored_bits
 from sparsecomp.recipe import Recipe
 from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, weight_of
@@ -44,6 +45,7 @@ from sparsecomp.sparsity import (
 from .approximation import Approximation, Inputs, approximate
 from .candidates import (
     APPROXIMATED,
+    NARROW,
     approximated,
     approximation_ranks,
     cutoff,
@@ -59,8 +61,9 @@ from .collect import collect
 from .correction import ALIGN, correction, rank_for
 from .low_rank import First, Point, Predictor, Rows, Trained, held_rows, measure, train
 from .material import heads_material, neurons_material
-from .price import Candidate, Resumable, price
+from .price import Candidate, price
 from .recordings import Recordings
+from .resumable import Resumable
 from .sketch import HeadSketch, fit, recall
 from .store import Store
 from .text import Split, Splits
@@ -260,6 +263,15 @@ class Calibration:
             record = self.recordings.mlps[block.module]
             yield from nested(record, rank_for(_inputs(block)))
 
+    # ---- fewer bits of a block's weights ----
+
+    def _narrow(self, block: MlpBlock | AttentionBlock) -> Iterator[Candidate]:
+        """Choices with fewer bits, where the block has more."""
+        if has_long_rows(block, weight_shapes(self.model.module)):
+            for choice in NARROW:
+                if refusal(block, choice, self.model.dtype, self.model.wider) is None:
+                    yield Candidate(choice)
+
     # ---- the sketch of the head ----
 
     def sketch(self, module: str) -> HeadSketch:
@@ -308,8 +320,10 @@ class Calibration:
                 candidates[block.module] += cutoffs(block, self.recordings.mlps[block.module])
                 candidates[block.module] += self._nested(block)
                 candidates[block.module] += self._approximated(block)
-            elif isinstance(block, HeadBlock):
+            if isinstance(block, HeadBlock):
                 candidates[block.module] += self._sketched(block, model)
+            else:
+                candidates[block.module] += self._narrow(block)
         self.observer.stage("price", f"{sum(map(len, candidates.values())):,} choices")
         windows = _spread(self.splits.search, PRICED_WINDOWS)
         return price(model, windows, candidates, self, self.observer)

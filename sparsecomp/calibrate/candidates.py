@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock
-from sparsecomp.sparsity import Approximate, Cutoff, Exact, LowRank, Nested
+from sparsecomp.sparsity import (
+    FEWER_BITS,
+    FULL_BITS,
+    Approximate,
+    Cutoff,
+    Exact,
+    LowRank,
+    Narrow,
+    Nested,
+)
 
 from .correction import ALIGN
 from .low_rank import Point
@@ -28,6 +37,11 @@ FINE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 """The same, to compute from all of their bits."""
 LISTED = (0.6, 0.7, 0.8, 1.0)
 """The same with those that count as their coarse values."""
+NARROW = (
+    Narrow(bits=FEWER_BITS, output_bits=FULL_BITS),
+    Narrow(bits=FULL_BITS, output_bits=FEWER_BITS),
+    Narrow(bits=FEWER_BITS, output_bits=FEWER_BITS),
+)
 
 
 def ranks(block: Block, inputs: int) -> tuple[int, ...]:

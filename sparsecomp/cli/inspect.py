@@ -122,6 +122,8 @@ def _print_summary(artifact: Artifact) -> None:
         tables.append(budget)
     if manifest.blocks:
         tables.append(_blocks(manifest, record))
+    if narrow := _narrow(record):
+        tables.append(narrow)
     out = console()
     for made in tables:
         out.print(made)
@@ -188,6 +190,19 @@ def _blocks(manifest: Manifest, record: Record | None) -> Table:
             _percent(None if found is None else found.precision),
         )
     return made
+
+
+def _narrow(record: Record | None) -> Table | None:
+    """The blocks whose weights are in fewer bits than the others'; None where there are none."""
+    from sparsecomp.cli.tables import table
+    from sparsecomp.sparsity import Narrow
+
+    made = table("narrow blocks", "module", "kind", "bits", "output bits", "nats")
+    for block in () if record is None else record.blocks:
+        if isinstance(choice := block.choice, Narrow):
+            bits = str(choice.bits), str(choice.output_bits)
+            made.add_row(block.module, block.kind, *bits, f"{block.cost:.2g}")
+    return made if made.row_count else None
 
 
 def _percent(share: float | None) -> str:

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from sparsecomp import nibbles, sketches
 from sparsecomp.dialects import spz
 from sparsecomp.options import Dtype
-from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Nested, Sketch
+from sparsecomp.sparsity import (
+    FULL_BITS,
+    Approximate,
+    Choice,
+    Cutoff,
+    Exact,
+    LowRank,
+    Narrow,
+    Nested,
+    Selective,
+    Sketch,
+)
 
 from .blocks import Block, HeadBlock, MlpBlock
 from .quantize_weights import BITS, CORRECTION_BITS, approximation_dtypes
@@ -42,6 +53,11 @@ def row_bytes(width: int, dtype: Dtype) -> int:
     """Bytes of a row of `width` weights as it is stored; a short one is not quantised."""
     wide = width * (4 if dtype is Dtype.F32 else 2)
     return min(wide, nibbles.row_bytes(width, BITS[dtype])) if dtype in BITS else wide
+
+
+def low_bytes(width: int, dtype: Dtype) -> int:
+    """Bytes of the low plane of a row; 0 where there is none."""
+    return nibbles.low_bytes(width, BITS[dtype]) if dtype in BITS else 0
 
 
 @dataclass(frozen=True)
@@ -81,23 +97,23 @@ class BlockCost:
             units, inputs = shapes[block.op.up.string_value()]
             outputs = shapes[block.op.down.string_value()][0]
             rows = 2 if isinstance(block.op, spz.GatedMlp) else 1
-            low = [
-                nibbles.low_bytes(n, BITS[dtype]) if dtype in BITS else 0 for n in (inputs, outputs)
-            ]
+            low = [low_bytes(n, dtype) for n in (inputs, outputs)]
             unit = Unit(row_bytes(inputs, dtype), rows, row_bytes(outputs, dtype), *low)
             return BlockCost(units, inputs, unit, dtype)
         if isinstance(block, HeadBlock):
             units, inputs = shapes[block.op.weight.string_value()]
             return BlockCost(units, inputs, Unit(row_bytes(inputs, dtype), 1, 0), dtype)
         outputs, inputs = shapes[block.query.weight.string_value()]
-        column = 0
+        rows, columns, out = outputs // block.units, 0, 0
         if block.output is not None:
             out, size = shapes[block.output.weight.string_value()]
-            column = size // block.units * row_bytes(out, dtype)
-        row = outputs // block.units * row_bytes(inputs, dtype)
-        return BlockCost(block.units, inputs, Unit(row, 1, column), dtype)
+            columns = size // block.units
+        row, low_row = (rows * of(inputs, dtype) for of in (row_bytes, low_bytes))
+        column, low_column = (columns * of(out, dtype) for of in (row_bytes, low_bytes))
+        unit = Unit(row, 1, column, low_row, low_column)
+        return BlockCost(block.units, inputs, unit, dtype)
 
-    def predictor_bytes(self, choice: Choice) -> int:
+    def predictor_bytes(self, choice: Selective) -> int:
         """Bytes of a predictor, an approximation, a correction or a sketch; 0 for a cutoff."""
         if isinstance(choice, Cutoff):
             return 0
@@ -128,12 +144,14 @@ class BlockCost:
         """Expected bytes of weights that a token reads, the predictor's too; None: dense."""
         if choice is None:
             return float(self.units * self.unit.bytes)
+        if isinstance(choice, Narrow):
+            return float(self.units * self._narrow(choice))
         return self.predictor_bytes(choice) + self._in_order(choice) + self._listed(choice)
 
     def cost(self, choice: Choice | None) -> float:
         """The same as bytes read in order."""
-        if choice is None:
-            return self.bytes(None)
+        if choice is None or isinstance(choice, Narrow):
+            return self.bytes(choice)
         barriers, lists, listed = 2, 1, choice.density * LISTED
         match choice:
             case Cutoff():
@@ -150,7 +168,15 @@ class BlockCost:
             + barriers * BARRIER
         )
 
-    def _in_order(self, choice: Choice) -> float:
+    def _narrow(self, choice: Narrow) -> int:
+        """Bytes of a unit without the bits that are left out: low planes have those of HIGH_BITS
+        too few."""
+        unit, low = self.unit, FULL_BITS - nibbles.HIGH_BITS
+        row = unit.low_row * (FULL_BITS - choice.bits) // low
+        column = unit.low_column * (FULL_BITS - choice.output_bits) // low
+        return unit.bytes - unit.rows * row - column
+
+    def _in_order(self, choice: Selective) -> float:
         """Rows of all units, read to know what to skip."""
         if isinstance(choice, LowRank | Approximate | Sketch):
             return 0.0
@@ -159,7 +185,7 @@ class BlockCost:
         rows = 1 if choice.of is Exact.GATE else self.unit.rows
         return float(self.units * rows * self.unit.row)
 
-    def _listed(self, choice: Choice, added: float = 1.0) -> float:
+    def _listed(self, choice: Selective, added: float = 1.0) -> float:
         """Bytes of chosen units, where one of a column counts as `added` of them."""
         unit = self.unit
         column = unit.column * added

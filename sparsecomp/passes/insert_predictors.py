@@ -33,7 +33,9 @@ from sparsecomp.sparsity import (
     Cutoff,
     Exact,
     LowRank,
+    Narrow,
     Nested,
+    Selective,
     Sketch,
     kind_of,
 )
@@ -72,7 +74,8 @@ class InsertPredictors(Pass):
             for block in found:
                 if isinstance(block, HeadBlock):
                     continue  # what chooses its rows gives logits too: sparsify-head
-                if (choice := sparsity_of(block.op)) is not None:
+                choice = sparsity_of(block.op)
+                if choice is not None and not isinstance(choice, Narrow):  # nothing is chosen
                     _Insertion(module, block, _source(block, found)).run(choice)
 
 
@@ -108,7 +111,7 @@ class _Insertion:
         )
         self.builder = Builder(point)
 
-    def run(self, choice: Choice) -> None:
+    def run(self, choice: Selective) -> None:
         if isinstance(choice, LowRank):
             kept = [self._low_rank(choice)]
         elif isinstance(choice, Sketch):

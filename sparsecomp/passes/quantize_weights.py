@@ -1,9 +1,9 @@
-"""quantize-weights: which matrices are kept in 8 or 4 bits.
+"""quantize-weights: which matrices are kept in 8, 6 or 4 bits.
 
 All that linears, embeddings, MLPs and the head read, but what a recipe wants wider, and rows so
-short that their padding would take more than it saves. What approximates neurons has a width of
-its own; what corrects coarse ones always is in 4 bits. The declaration of a weight then says what
-it is `stored` as. Norms, biases and tables stay f32.
+short that their padding would take more than it saves. Narrow blocks and what approximates neurons
+have widths of their own; what corrects coarse ones always is in 4 bits. The declaration of a weight
+then says what it is `stored` as. Norms, biases and tables stay f32.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from sparsecomp import nibbles
 from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.errors import SparsecompError
 from sparsecomp.options import Dtype
+from sparsecomp.sparsity import Narrow
 
-from .base import Form, Pass, PassContext, covers, functions, module_path
+from .base import Form, Pass, PassContext, covers, function, functions, module_path
+from .blocks import HeadBlock, blocks, weight_shapes
 from .choose_layouts import Need, declarations, needs, read_by_columns, symbols
+from .insert_predictors import sparsity_of
+from .narrow import has_long_rows, narrowed, refusal
 
 BITS = {Dtype.INT8: 8, Dtype.INT4: 4}
 CORRECTION_BITS = 4
@@ -34,6 +38,7 @@ class QuantizeWeights(Pass):
         declared = declarations(module)
         for name in ctx.wider:
             _check(name, declared)
+        _store_narrow(module, ctx, declared)
         _store(module, ctx, declared)
         for op in _coarse_neurons(module):
             stored = {declared[name].attributes.get("stored") for name in symbols(op, "gate", "up")}
@@ -42,6 +47,24 @@ class QuantizeWeights(Pass):
                     f"{module_path(op)}: nested needs its weights in 8 bits: --dtype int8, and "
                     "nothing of it in the recipe's wider; kind: cutoff works with any"
                 )
+
+
+def _store_narrow(
+    module: ModuleOp, ctx: PassContext, declared: Mapping[str, aten.Weight | aten.Derived]
+) -> None:
+    """The weights of narrow blocks; those with rows too short for it stay like the others."""
+    shapes = weight_shapes(module)
+    for block in blocks(function(module, "decode")):
+        choice = sparsity_of(block.op)
+        if not isinstance(choice, Narrow) or isinstance(block, HeadBlock):
+            continue
+        if (problem := refusal(block, choice, ctx.dtype, ctx.wider)) is not None:
+            raise SparsecompError(f"{block.module}: {problem}")
+        if has_long_rows(block, shapes):
+            for part in narrowed(block, choice):
+                for name in part.weights:
+                    declared[name].attributes["stored"] = IntegerType(part.bits)
+        del block.op.attributes["sparsity"]
 
 
 def _store(

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sparsecomp.runtime.artifact import Artifact, Block, BlockKind, Manifest
 from sparsecomp.runtime.record import BlockRecord, Record
-from sparsecomp.sparsity import kind_of
+from sparsecomp.sparsity import Choice, Narrow, kind_of
 
 from .charts import (
     Axis,
@@ -95,7 +95,7 @@ def _recorded(block: BlockRecord, layer: int) -> Row:
         block.module,
         block.kind,
         layer,
-        "dense" if block.choice is None else kind_of(block.choice).replace("_", " "),
+        _named(block.choice),
         block.density,
         block.recall,
         block.precision,
@@ -103,6 +103,14 @@ def _recorded(block: BlockRecord, layer: int) -> Row:
         block.sparse_bytes,
         block.cost,
     )
+
+
+def _named(choice: Choice | None) -> str:
+    if choice is None:
+        return "dense"
+    if isinstance(choice, Narrow):
+        return f"narrow, {choice.bits} and {choice.output_bits} bits"
+    return kind_of(choice).replace("_", " ")
 
 
 def _declared(block: Block, layer: int) -> Row:

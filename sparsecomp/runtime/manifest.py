@@ -205,7 +205,8 @@ class Manifest:
     where it is whole. What is said below of one program is then said of rank 0's.
 
     `bytes_per_token`: bytes of weights that one decode step is expected to read, by part of the
-    model; `dense_bytes_per_token`: were every block read whole, without predictors;
+    model; `dense_bytes_per_token`: were every block read whole, from weights as they are stored,
+    without predictors;
     `fixed_bytes_per_token`: without what is read of `blocks` as units are chosen.
     `blocks`: the sparse ones, in order. `counters`: how many a program has. `trace_slots`: 4-byte
     slots of one step's lists of all blocks.

@@ -133,7 +133,7 @@ def sheet(*parts: torch.Tensor) -> bytes:
 
 
 @pytest.mark.parametrize("layout", [Layout.ROWS, Layout.COLUMNS])
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 6, 4])
 def test_quantised_rows(layout: Layout, bits: int) -> None:
     """The high planes of all rows, then the low ones."""
     weight = torch.randn(7, 70, generator=torch.Generator().manual_seed(0))
@@ -147,7 +147,7 @@ def test_quantised_rows(layout: Layout, bits: int) -> None:
 
 
 @pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 6, 4])
 def test_quantised_neurons(gated: bool, bits: int) -> None:
     """The high planes of all neurons' rows, those of their columns, then the low planes."""
     generator = torch.Generator().manual_seed(0)
@@ -162,7 +162,7 @@ def test_quantised_neurons(gated: bool, bits: int) -> None:
     high, low = planes(rounded(weights["down"].T, bits), Order.PLAIN)
     first = sheet(*(h for h, _ in split))
     sheets = [first, sheet(high)]
-    if bits == 8:
+    if bits > 4:
         sheets.append(sheet(*(plane for _, plane in split), low))
     whole = b"".join(map(lines, sheets))
     assert len(whole) == stored.bytes

@@ -15,7 +15,7 @@ from sparsecomp.options import Dtype
 from sparsecomp.passes.allocate_sparsity import AllocateSparsity, Point, allocate, hull
 from sparsecomp.passes.base import PassContext
 from sparsecomp.passes.cost import ADDED, BARRIER, LISTED, SCANNED, BlockCost, Unit
-from sparsecomp.sparsity import Approximate, Cutoff, Exact, LowRank, Option, Plan
+from sparsecomp.sparsity import Approximate, Cutoff, Exact, LowRank, Narrow, Option, Plan
 
 ANY = Cutoff(of=Exact.NEURON, threshold=0.0, density=0.5)
 NUMBERS = st.floats(0, 100, allow_nan=False)
@@ -70,13 +70,13 @@ func.func @decode(%x: tensor<1x64xf32>) -> tensor<1x64xf32> {
 """
 
 
-def allocated(plan: Plan) -> str:
+def allocated(plan: Plan, dtype: Dtype = Dtype.BF16) -> str:
     module = parse(MODULE)
     ctx = PassContext(
         evaluate=None,  # type: ignore[arg-type]
         weights=None,  # type: ignore[arg-type]
         positions=1,
-        dtype=Dtype.BF16,
+        dtype=dtype,
         plan=plan,
     )
     AllocateSparsity()(module, ctx)
@@ -91,6 +91,19 @@ def test_a_block_that_does_not_pay_stays_dense() -> None:
     assert "sparsity<low_rank" in allocated(Plan({"mlp": (Option(slow, 0.0),)}, forced=True))
     assert "sparsity<cutoff" in allocated(Plan({"mlp": (Option(slow, 0.0), Option(fast, 0.0))}))
     assert "sparsity" not in allocated(Plan({"mlp": (Option(fast, 0.2),)}, budget=0.1))
+
+
+def test_fewer_bits_are_taken_as_far_as_the_budget_goes() -> None:
+    input_side, both = Narrow(bits=6, output_bits=8), Narrow(bits=6, output_bits=6)
+    options = {"mlp": (Option(input_side, 0.01), Option(both, 0.05))}
+    assert "sparsity" not in allocated(Plan(options, budget=0.009), Dtype.INT8)
+    wanted = "sparsity<narrow, bits = 6, output_bits = {}>"
+    assert wanted.format(8) in allocated(Plan(options, budget=0.03), Dtype.INT8)
+    assert wanted.format(6) in allocated(Plan(options, budget=0.06), Dtype.INT8)
+    # It competes with what leaves neurons unread.
+    few = Option(Cutoff(of=Exact.NEURON, threshold=0.0, density=0.01), 0.02)
+    both_kinds = Plan({"mlp": (*options["mlp"], few)}, budget=0.06)
+    assert "sparsity<cutoff" in allocated(both_kinds, Dtype.INT8)
 
 
 def test_a_name_that_is_not_there() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from sparsecomp.report.charts import (
     plot,
 )
 from sparsecomp.runtime.artifact import Artifact
+from sparsecomp.sparsity import Narrow
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +110,21 @@ def test_summary(sparse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "layers.2.mlp mlp 64 25.0% 12.5% 93.8% 56.2%",
     ):
         assert fact in words, fact
+
+
+def test_blocks_in_fewer_bits_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    first, *rest = RECORD.blocks
+    narrow = replace(first, choice=Narrow(bits=6, output_bits=8), sparse_bytes=7000, cost=0.0012)
+    path = write_artifact(tmp_path / "a.spz", replace(RECORD, blocks=(narrow, *rest)))
+    assert "layers.0.mlp mlp 6 8 0.0012" in " ".join(inspect(path).split())
+    page = tmp_path / "report.html"
+    inspect(path, "--html", page)
+    assert "narrow, 6 and 8 bits" in page.read_text()
+    assert json.loads(inspect(path, "--json"))["sparsity"]["blocks"][0]["choice"] == {
+        "bits": 6,
+        "output_bits": 8,
+    }
 
 
 def test_json_and_recipe(sparse: Path) -> None:

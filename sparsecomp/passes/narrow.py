@@ -1,0 +1,83 @@
+"""Which weights a narrow choice keeps in fewer bits, and which blocks can be narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sparsecomp import nibbles
+from sparsecomp.dialects import spz
+from sparsecomp.options import Dtype
+from sparsecomp.sparsity import FULL_BITS, Narrow
+
+from .base import covers
+from .blocks import AttentionBlock, MlpBlock
+from .choose_layouts import symbols
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """An op of a block, and those of its weights that are kept in so many bits."""
+
+    op: spz.SpzOp
+    weights: tuple[str, ...]
+    bits: int
+
+
+def narrowed(block: MlpBlock | AttentionBlock, choice: Narrow) -> list[Narrowed]:
+    """All weights that a choice speaks of, those that it leaves in 8 bits too."""
+    if isinstance(block, MlpBlock):
+        return [
+            Narrowed(block.op, symbols(block.op, "gate", "up"), choice.bits),
+            Narrowed(block.op, symbols(block.op, "down"), choice.output_bits),
+        ]
+    found = [Narrowed(block.query, symbols(block.query, "weight"), choice.bits)]
+    if block.output is not None:
+        output = symbols(block.output, "weight")
+        found.append(Narrowed(block.output, output, choice.output_bits))
+    return found
+
+
+def refusal(
+    block: MlpBlock | AttentionBlock, choice: Narrow, dtype: Dtype, wider: Iterable[str]
+) -> str | None:
+    """Why a block cannot be narrow so; None: it can, and is where its rows are long enough."""
+    if dtype is not Dtype.INT8:
+        return f"narrow needs weights in {FULL_BITS} bits: --dtype int8"
+    if (
+        isinstance(block, AttentionBlock)
+        and block.output is None
+        and choice.output_bits != FULL_BITS
+    ):
+        return f"no linear alone reads its heads; output_bits: {FULL_BITS} would work"
+    names = [name for part in narrowed(block, choice) for name in part.weights]
+    for name in names:
+        if any(covers(wide, name) for wide in wider):
+            return f"narrow needs weights in {FULL_BITS} bits, but {name} is in the recipe's wider"
+    if shared := _read_elsewhere(block, choice):
+        return f"narrow needs weights of its own, but {shared} is read elsewhere too"
+    return None
+
+
+def _read_elsewhere(block: MlpBlock | AttentionBlock, choice: Narrow) -> str | None:
+    """A weight of the block that another op of its function reads."""
+    parts = narrowed(block, choice)
+    own = {part.op for part in parts}
+    function = block.op.parent_block()
+    assert function is not None
+    read = {
+        name for op in function.ops if op not in own for name in symbols(op, *op.properties.keys())
+    }
+    return next((name for part in parts for name in part.weights if name in read), None)
+
+
+def has_long_rows(block: MlpBlock | AttentionBlock, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether all of a block's matrices are quantised and lie by rows: an MLP's neurons must take
+    less in 8 bits too, see quantize-weights."""
+    if isinstance(block, MlpBlock):
+        down = block.op.down.string_value()
+        widths = [*shapes[down], shapes[block.op.up.string_value()][1]]
+    else:
+        linears = [block.query] if block.output is None else [block.query, block.output]
+        widths = [shapes[linear.weight.string_value()][1] for linear in linears]
+    return all(nibbles.pays(width, FULL_BITS) for width in widths)

@@ -1,0 +1,142 @@
+"""Blocks in fewer bits: what they read, when they are worth it, where they are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sparsecomp import nibbles
+from sparsecomp.errors import SparsecompError
+from sparsecomp.opt import optimise, parse
+from sparsecomp.options import Dtype
+from sparsecomp.passes.base import function
+from sparsecomp.passes.blocks import AttentionBlock, MlpBlock, blocks, weight_shapes
+from sparsecomp.passes.cost import BlockCost
+from sparsecomp.passes.narrow import has_long_rows
+from sparsecomp.recipe import Recipe
+from sparsecomp.sparsity import Choice, Narrow
+
+BOTH = Narrow(bits=6, output_bits=6)
+INPUTS = Narrow(bits=6, output_bits=8)
+OUTPUTS = Narrow(bits=8, output_bits=6)
+
+MODULE = """
+aten.weight @q : tensor<128x64xf32>
+aten.weight @k : tensor<128x64xf32>
+aten.weight @o : tensor<64x128xf32>
+aten.weight @mlp.gate : tensor<256x64xf32>
+aten.weight @mlp.up : tensor<256x64xf32>
+aten.weight @mlp.down : tensor<64x256xf32>
+func.func @prefill(%x: tensor<?x64xf32>) -> tensor<?x64xf32> {
+  func.return %x : tensor<?x64xf32>
+}
+func.func @decode(%x: tensor<1x64xf32>, %p: tensor<1xi64>, %cache: !spz.kv_cache)
+    -> tensor<1x64xf32> {
+  %0 = spz.linear %x, @q : tensor<1x64xf32> -> tensor<1x128xf32>
+  %q = aten.reshape(%0, shape = [1, 2, 64]) : (tensor<1x128xf32>) -> tensor<1x2x64xf32>
+  %1 = spz.linear %x, @k : tensor<1x64xf32> -> tensor<1x128xf32>
+  %k = aten.reshape(%1, shape = [1, 2, 64]) : (tensor<1x128xf32>) -> tensor<1x2x64xf32>
+  %a = spz.cached_attention %q, %k, %k, %p, %cache {module = "attn", slot = 0 : i64,
+    scale = 1.0 : f64} : tensor<1x2x64xf32>, tensor<1x2x64xf32>, tensor<1x2x64xf32>,
+    tensor<1xi64> -> tensor<1x2x64xf32>
+  %2 = aten.reshape(%a, shape = [1, 128]) : (tensor<1x2x64xf32>) -> tensor<1x128xf32>
+  %3 = spz.linear %2, @o : tensor<1x128xf32> -> tensor<1x64xf32>
+  %4 = spz.gated_mlp %3, @mlp.gate, @mlp.up, @mlp.down {module = "mlp", act = #spz<act silu>}
+    : tensor<1x64xf32> -> tensor<1x64xf32>
+  func.return %4 : tensor<1x64xf32>
+}
+"""
+SHARED = MODULE.replace(
+    "func.return %4",
+    "%5 = spz.linear %4, @q : tensor<1x64xf32> -> tensor<1x128xf32>\n  func.return %4",
+)
+"""In which another linear reads the queries' weight."""
+GATED = "aten.weight @scale : tensor<128xf32>" + MODULE.replace(
+    "%3 = spz.linear %2, @o",
+    "%s = aten.get @scale : tensor<128xf32>\n"
+    "  %h = aten.mul.Tensor(%2, %s) : (tensor<1x128xf32>, tensor<128xf32>) -> tensor<1x128xf32>\n"
+    "  %3 = spz.linear %h, @o",
+)
+"""In which no linear reads the heads as they are."""
+
+
+def stored(
+    choices: dict[str, Choice | None],
+    text: str = MODULE,
+    dtype: Dtype = Dtype.INT8,
+    wider: tuple[str, ...] = (),
+) -> dict[str, int]:
+    """Weights by name, and the bits that they are stored in."""
+    passes = ["allocate-sparsity", "insert-predictors", "quantize-weights"]
+    lines = optimise(text, passes, Recipe("tiny", 0, choices, wider), dtype).splitlines()
+    found = (line.split() for line in lines if "stored" in line)
+    return {words[1].strip("@"): int(words[-1].strip("i}")) for words in found}
+
+
+def test_a_block_keeps_its_own_weights_in_fewer_bits() -> None:
+    everywhere = {"q": 8, "k": 8, "o": 8, "mlp.gate": 8, "mlp.up": 8, "mlp.down": 8}
+    assert stored({}) == everywhere
+    assert stored({"attn": BOTH}) == everywhere | {"q": 6, "o": 6}
+    assert stored({"attn": INPUTS}) == everywhere | {"q": 6}
+    assert stored({"attn": INPUTS}, GATED) == everywhere | {"q": 6}
+    assert stored({"mlp": INPUTS}) == everywhere | {"mlp.gate": 6, "mlp.up": 6}
+    assert stored({"attn": OUTPUTS, "mlp": OUTPUTS}) == everywhere | {"o": 6, "mlp.down": 6}
+
+
+@pytest.mark.parametrize(
+    ("problem", "given"),
+    [
+        ("attn: narrow needs weights in 8 bits: --dtype int8", {"dtype": Dtype.INT4}),
+        ("attn: narrow needs weights in 8 bits: --dtype int8", {"dtype": Dtype.BF16}),
+        (
+            "attn: narrow needs weights in 8 bits, but q is in the recipe's wider",
+            {"wider": ("q",)},
+        ),
+        (
+            "attn: narrow needs weights of its own, but q is read elsewhere too",
+            {"text": SHARED},
+        ),
+        (
+            "attn: no linear alone reads its heads; output_bits: 8 would work",
+            {"text": GATED},
+        ),
+    ],
+)
+def test_one_line_for_what_cannot_be(problem: str, given: dict[str, Any]) -> None:
+    with pytest.raises(SparsecompError) as raised:
+        stored({"attn": BOTH}, **given)
+    assert str(raised.value) == problem
+
+
+def found(text: str = MODULE) -> tuple[AttentionBlock, MlpBlock, dict[str, tuple[int, ...]]]:
+    module = parse(text)
+    attention, mlp = blocks(function(module, "decode"))
+    assert isinstance(attention, AttentionBlock) and isinstance(mlp, MlpBlock)
+    return attention, mlp, weight_shapes(module)
+
+
+def test_what_a_narrow_block_reads() -> None:
+    attention, mlp, shapes = found()
+    six, eight = (nibbles.row_bytes(64, bits) for bits in (6, 8))
+    cost = BlockCost.of(mlp, shapes, Dtype.INT8)
+    # A neuron: its rows of gate and up, and its column of down.
+    assert cost.bytes(None) == 256 * 3 * eight
+    assert cost.bytes(INPUTS) == 256 * (2 * six + eight)
+    assert cost.bytes(OUTPUTS) == 256 * (2 * eight + six)
+    cost = BlockCost.of(attention, shapes, Dtype.INT8)
+    # 128 rows of queries, 128 columns of the output projection.
+    assert cost.bytes(BOTH) == 128 * 2 * six
+    assert cost.bytes(INPUTS) == 128 * (six + eight)
+    # It is read in order, without a list or a barrier.
+    assert cost.cost(BOTH) == cost.bytes(BOTH)
+    without = BlockCost.of(found(GATED)[0], shapes, Dtype.INT8)
+    assert without.bytes(INPUTS) == 128 * six
+
+
+def test_rows_too_short_to_gain() -> None:
+    attention, mlp, shapes = found()
+    assert has_long_rows(attention, shapes) and has_long_rows(mlp, shapes)
+    few = shapes | {"mlp.down": (64, 24)}  # neurons
+    assert not has_long_rows(mlp, few)
+    assert not has_long_rows(attention, shapes | {"q": (128, 32)})
