@@ -1,0 +1,31 @@
+"""How much of a budget is kept back for text of another kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from sparsecomp.sparsify.search import LEARNED_SHIFT, OWN_SHIFT, UNCHOSEN_SHIFT, shift_of
+from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Narrow, Nested, Sketch
+
+BITS: list[Choice | None] = [
+    None,
+    Narrow(bits=6, output_bits=8),
+    Sketch(count=9, density=0.1, offset=0.0),
+]
+OWN: list[Choice | None] = [
+    Cutoff(of=Exact.GATE, threshold=1.0, density=0.5),
+    Nested(threshold=1.0, floor=0.5, density=0.3, coarse=0.2),
+]
+LEARNED: list[Choice | None] = [
+    LowRank(rank=4, density=0.5, active=0.5),
+    Approximate(rank=4, threshold=0.0, density=0.5, active=0.5),
+]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "shift"), [(BITS, UNCHOSEN_SHIFT), (OWN, OWN_SHIFT), (LEARNED, LEARNED_SHIFT)]
+)
+def test_the_choice_that_may_move_most_decides(kinds: list[Choice | None], shift: float) -> None:
+    for choice in kinds:
+        assert shift_of([*BITS, choice]) == shift
+    assert shift_of([*LEARNED, *OWN]) == LEARNED_SHIFT
