@@ -70,9 +70,7 @@ def _print_speeds(seconds: Seconds, options: argparse.Namespace) -> None:
     for name, taken in zip(SCHEDULES, seconds.T, strict=True):
         speed, ratio = options.tokens / np.median(taken), Ratio.of(seconds[:, 0], taken)
         print(
-            f"{name:28} {speed:7.2f} tokens/s  "
-            f"{ratio.median.value:.3f}x (95 %: {ratio.median.low:.3f} to {ratio.median.high:.3f}; "
-            f"nine of ten rounds {ratio.low:.3f} to {ratio.high:.3f})",
+            f"{name:28} {speed:7.2f} tokens/s  {ratio}",
             flush=True,
         )
 

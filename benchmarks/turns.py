@@ -3,14 +3,18 @@
 A long turn measures what the machine was like for one model, the next one what it was for another.
 A turn of a token or two is over before that changes much. Each round has the turns in an order
 drawn anew, so that none has a place of its own, and what counts is the median of many rounds.
+
+    python benchmarks/turns.py dense.spz sparse.spz ..  # all over the first
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -18,7 +22,7 @@ import numpy.typing as npt
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.evaluate.bootstrap import Bootstrap, Estimate, quantile
-from sparsecomp.runtime import Model, Session
+from sparsecomp.runtime import Model, Session, load
 
 Seconds = npt.NDArray[np.float64]
 LEAST_ROUNDS = 2
@@ -33,6 +37,13 @@ class Ratio:
     median: Estimate
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.median.value:.3f}x "
+            f"(95 %: {self.median.low:.3f} to {self.median.high:.3f}; "
+            f"nine of ten rounds {self.low:.3f} to {self.high:.3f})"
+        )
 
     @classmethod
     def of(cls, base: Seconds, other: Seconds) -> Self:
@@ -76,3 +87,23 @@ def _turn(session: Session, prompt: int, ids: Sequence[int]) -> float:
     for token in ids:
         session.decode(token)
     return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT")
+    parser.add_argument("--minutes", type=float, default=1.0, help="[%(default)s]")
+    parser.add_argument("--prompt", type=int, default=32, help="random tokens before [%(default)s]")
+    parser.add_argument("--tokens", type=int, default=16, help="a turn decodes [%(default)s]")
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        models = [stack.enter_context(load(path)) for path in options.artifacts]
+        seconds = take_turns(models, options.prompt, options.tokens, options.minutes * 60)
+    print(f"{len(seconds)} rounds of {options.tokens} tokens; medians")
+    for path, taken in zip(options.artifacts, seconds.T, strict=True):
+        speed = options.tokens / np.median(taken)
+        print(f"{path.name:28} {speed:7.2f} tokens/s  {Ratio.of(seconds[:, 0], taken)}")
+
+
+if __name__ == "__main__":
+    main()

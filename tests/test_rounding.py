@@ -62,33 +62,20 @@ def scale(high: Bytes, width: int, i: int) -> float:
     return float(np.array(bits << 16, np.uint32).view(np.float32))
 
 
+@pytest.mark.parametrize("bits", [8, 6])
 @given(width=st.integers(1, 200) | st.just(990), seed=st.integers(0, 99), order=ORDERS)
-def test_the_planes_of_8_bits_recombine(width: int, seed: int, order: Order) -> None:
-    row = rounded(weights(1, width, seed), 8)
+def test_the_planes_recombine(bits: int, width: int, seed: int, order: Order) -> None:
+    row = rounded(weights(1, width, seed), bits)
     high, low = (plane[0].numpy() for plane in planes(row, order))
-    assert len(high) == nibbles.high_bytes(width) and len(low) == nibbles.low_bytes(width, 8)
+    assert len(high) == nibbles.high_bytes(width) and len(low) == nibbles.low_bytes(width, bits)
     exact, coarse = row.values(width)[0], row.coarse().values(width)[0]
     index, kept = outlier(high, width)
     for i in range(width):
         at, s = place(i, width, order), scale(high, width, i)
         h = nibble(high, at)
+        below = nibble(low, at) - 128 if bits == 8 else 4 * two_bits(low, at) - 126.5
         more = np.float32(kept if at == index else 0)
-        assert exact[i] == np.float32(s * (16 * h + nibble(low, at) - 128)) + more
-        assert coarse[i] == np.float32(s * (16 * h - 120.5)) + more
-
-
-@given(width=st.integers(1, 200) | st.just(990), seed=st.integers(0, 99), order=ORDERS)
-def test_the_planes_of_6_bits_recombine(width: int, seed: int, order: Order) -> None:
-    row = rounded(weights(1, width, seed), 6)
-    high, low = (plane[0].numpy() for plane in planes(row, order))
-    assert len(high) == nibbles.high_bytes(width) and len(low) == nibbles.low_bytes(width, 6)
-    exact, coarse = row.values(width)[0], row.coarse().values(width)[0]
-    index, kept = outlier(high, width)
-    for i in range(width):
-        at, s = place(i, width, order), scale(high, width, i)
-        h = nibble(high, at)
-        more = np.float32(kept if at == index else 0)
-        assert exact[i] == np.float32(s * (16 * h + 4 * two_bits(low, at) - 126.5)) + more
+        assert exact[i] == np.float32(s * (16 * h + below)) + more
         assert coarse[i] == np.float32(s * (16 * h - 120.5)) + more
 
 

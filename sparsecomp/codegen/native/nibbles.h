@@ -1,6 +1,6 @@
 // 64 weights of a row in planes as vectors of integers: AVX-512, AVX2, or any other vectors.
-// A plane of nibbles has 32 bytes for them: byte i holds weight i in its low nibble, weight 32 + i in
-// its high. A plane of two bits each has 16: byte i holds weights i, 16 + i, 32 + i, 48 + i.
+// A plane of nibbles has 32 bytes for them: byte i holds weight i in its low nibble and 32 + i in its
+// high one. A plane of two bits each has 16: byte i holds weights i, 16 + i, 32 + i and 48 + i.
 #pragma once
 #include "simd.h"
 
@@ -159,7 +159,8 @@ SC_INLINE void widen_nibbles(vf (&w)[4], const uint8_t* high, const uint8_t* low
 #if defined(__AVX512F__)
     // A nibble picks its float; a permutation looks at no other bits of its indices.
     vf table{};
-    for (int i = 0; i < LANES; ++i) table[i] = UNIT * (static_cast<float>(16 * i - 128) + UNKNOWN<0>);
+    for (int i = 0; i < LANES; ++i)
+        table[i] = UNIT * (static_cast<float>(16 * i - 128) + UNKNOWN<0>);
     const auto pick = [&](__m512i i) SC_ALWAYS {
         return bits_as<vf>(_mm512_maskz_permutexvar_ps(0xffff, i, bits_as<__m512>(table)));
     };
