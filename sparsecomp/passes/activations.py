@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from sparsecomp.dialects.spz import Act
+from sparsecomp.dialects.spz.attributes import Act
 
 FUNCTIONS: dict[Act, Callable[[torch.Tensor], torch.Tensor]] = {
     Act.RELU: F.relu,

@@ -14,7 +14,7 @@ from xdsl.ir import Attribute, SSAValue
 from sparsecomp.codegen.triton import dense, parts
 from sparsecomp.dialects import exec, spz
 from sparsecomp.dialects.exec import Fold, Index, Layout, NormKind, Part
-from sparsecomp.dialects.spz import Act, Pairing
+from sparsecomp.dialects.spz.attributes import Act, Pairing
 
 OTHER = exec.PartAttr(Part.OTHER)
 TOKENS = (3, 10, 0, 7, 2)

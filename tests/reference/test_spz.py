@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xdsl.parser import Parser
 
 from sparsecomp.dialects import context
-from sparsecomp.dialects.spz import Act
+from sparsecomp.dialects.spz.attributes import Act
 from sparsecomp.errors import SparsecompError
 from sparsecomp.reference.interpreter import Interpreter
 from sparsecomp.reference.spz import ACTS, KVCache

@@ -8,7 +8,7 @@ from xdsl.dialects.builtin import FlatSymbolRefAttrConstr, MemRefType
 from xdsl.ir import SSAValue
 from xdsl.irdl import irdl_op_definition, operand_def, opt_operand_def, opt_prop_def, prop_def
 
-from sparsecomp.dialects.spz import F64, I64, PairingAttr
+from sparsecomp.dialects.spz.attributes import F64, I64, PairingAttr
 
 from .kernel import Kernel, WorkAttr
 

@@ -17,7 +17,7 @@ from xdsl.irdl import (
 )
 from xdsl.utils.str_enum import StrEnum
 
-from sparsecomp.dialects.spz import F64, ActAttr
+from sparsecomp.dialects.spz.attributes import F64, ActAttr
 
 from .kernel import Kernel, PartAttr, WorkAttr
 

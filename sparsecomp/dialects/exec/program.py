@@ -29,7 +29,7 @@ from xdsl.irdl import (
 from xdsl.traits import IsolatedFromAbove, NoTerminator, Pure, SymbolOpInterface
 from xdsl.utils.str_enum import StrEnum
 
-from sparsecomp.dialects.spz import I64
+from sparsecomp.dialects.spz.attributes import I64
 
 
 class Space(StrEnum):

@@ -21,7 +21,7 @@ from xdsl.irdl import (
 from xdsl.traits import IsTerminator, Pure
 from xdsl.utils.str_enum import StrEnum
 
-from sparsecomp.dialects.spz import F64
+from sparsecomp.dialects.spz.attributes import F64
 
 from .kernel import Kernel, WorkAttr
 

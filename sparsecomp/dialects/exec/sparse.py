@@ -13,7 +13,7 @@ from xdsl.irdl import (
     prop_def,
 )
 
-from sparsecomp.dialects.spz import F64, I64, ActAttr, SideAttr
+from sparsecomp.dialects.spz.attributes import F64, I64, ActAttr, SideAttr
 
 from .kernel import Kernel, PartAttr, WorkAttr
 from .storage import Layout, find_storage

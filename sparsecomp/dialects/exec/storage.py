@@ -30,7 +30,7 @@ from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.str_enum import StrEnum
 
 from sparsecomp import nibbles, sketches
-from sparsecomp.dialects.spz import I64
+from sparsecomp.dialects.spz.attributes import I64
 
 LINE = 64
 """Bytes of a cache line: parts of a neuron start on one."""
