@@ -1,0 +1,1 @@
+"""The kernels that compute each op, for select-kernels: functions that add them to a program."""
