@@ -71,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
 """What each part may import of the package; `compile.py`, `opt.py` and `cli` see all of it."""
 LAYOUT = {
     Path("codegen", f"{name}.py")
-    for name in ("account", "contexts", "counters", "emit", "pack", "triton/program")
+    for name in ("account", "contexts/attention", "counters", "emit", "pack", "triton/program")
 }
 """They write what the runtime reads, so they import its definition."""
 RUNTIME_PACKAGES = {"numpy", "tokenizers"}

@@ -21,7 +21,8 @@ from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import Mode, Space, row_strides, shape_of
 from sparsecomp.runtime.artifact import ABI_VERSION, TOKENS_COUNTER
 
-from .contexts import CONTEXTS, Pointer, Scope, floats, integer
+from .contexts import CONTEXTS
+from .contexts.scope import Pointer, Scope, floats, integer
 from .counters import DECODE, Counters, counters
 
 HERE = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""Ops that read all of their weights: embeddings, norms, linears and MLPs; and sums over ranks."""
+"""What a dense model is made of: embeddings, norms, linears, MLPs, experts; sums over ranks."""
 
 from __future__ import annotations
 

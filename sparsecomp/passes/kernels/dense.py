@@ -1,4 +1,4 @@
-"""The kernels of ops that read all of their weights."""
+"""The kernels of what a dense model is made of: embeddings, norms, linears, MLPs, experts."""
 
 from __future__ import annotations
 
