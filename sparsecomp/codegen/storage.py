@@ -45,6 +45,22 @@ def storage_bytes(storage: exec.Storage, weights: Weights) -> memoryview:
     return data.numpy().data
 
 
+def stored_dtype(storage: exec.Storage) -> str:
+    """What safetensors calls the type of a storage."""
+    return "U8" if storage.quantised else "BF16" if storage.bits == 16 else "F32"
+
+
+def stored_shape(storage: exec.Storage) -> tuple[int, ...]:
+    """The shape of a storage in safetensors: of what is quantised its bytes."""
+    if storage.quantised:
+        return (storage.bytes,)
+    if storage.layout.data is exec.Layout.NEURON_MAJOR:
+        return storage.dims[0], sum(storage.part_bytes) * 8 // storage.bits
+    if storage.layout.data is exec.Layout.COLUMNS:
+        return storage.dims[::-1]
+    return storage.dims
+
+
 def _element(storage: exec.Storage) -> torch.dtype:
     return torch.bfloat16 if storage.bits == 16 else torch.float32
 

@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from sparsecomp import cli, compile
+from sparsecomp import cli
 from sparsecomp.codegen import build
+from sparsecomp.compile import stages
 from sparsecomp.errors import SparsecompError
 from sparsecomp.options import Target
 
@@ -290,7 +291,7 @@ def test_a_budget_for_a_gpu_alone_takes_a_compiler_too(
 ) -> None:
     """Said before the model is looked at."""
     monkeypatch.setattr(build, "find_compiler", no_compiler)
-    monkeypatch.setattr(compile, "export_model", lambda model_dir: pytest.fail("went on"))
+    monkeypatch.setattr(stages, "export_model", lambda model_dir: pytest.fail("went on"))
     line = refusal("--target", "cuda:sm_90", "--sparsity", "auto")
     assert "a budget is kept by trying programs on this machine's CPU: none here; --dens" in line
 
