@@ -24,7 +24,7 @@ from sparsecomp.runtime import artifact, launch
 from sparsecomp.sparsify import Sparsified, Trial
 from sparsecomp.sparsity import Choice
 
-from .built import Builder
+from .builder import Builder
 from .lowered import LOWERINGS, Lowered
 from .packer import Packer
 from .weights import given_first

@@ -23,7 +23,7 @@ from sparsecomp.options import Dtype
 from sparsecomp.passes.base import function
 from sparsecomp.runtime import artifact, launch
 
-from .built import Built
+from .builder import Built
 from .lowered import Lowered
 
 

@@ -20,7 +20,7 @@ from sparsecomp.passes.plan_memory import place_weights
 from sparsecomp.runtime import artifact, launch, state
 from sparsecomp.sparsify import Sparsified
 
-from .built import Built
+from .builder import Built
 from .lowered import Lowered
 from .manifest import manifest_of
 from .weights import given_first, resolved
