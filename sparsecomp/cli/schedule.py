@@ -72,7 +72,7 @@ def print_schedule(program: exec.Program, machine: Machine) -> None:
 
 @dataclass(frozen=True)
 class Timelines:
-    """A decode step as it is predicted for the bandwidth that was read around it, and as timed."""
+    """A decode step as it is predicted for the bandwidth that was read meanwhile, and as timed."""
 
     spans: tuple[Span, ...]
     timed: TimedDecode
@@ -90,14 +90,14 @@ class Timelines:
 
     def summary(self) -> str:
         """Both in words, and what they stand on."""
-        kept, rounds = self.timed.steadiest, self.timed.rounds
-        tokens, speeds = kept.lengths / MICROSECOND, [each.bandwidth / 1e9 for each in rounds]
+        tokens = self.timed.lengths / MICROSECOND
+        speeds = [bandwidth / 1e9 for bandwidth in self.timed.bandwidths]
         return (
             f"a step is predicted to take {self.predicted:,.0f} us and took "
             f"{self.measured / self.predicted:.2f} times that, {self.measured:,.0f} us (median of "
-            f"{len(tokens)} tokens, {min(tokens):,.0f} to {max(tokens):,.0f}), while the "
-            f"bandwidth, {kept.bandwidth / 1e9:.1f} GB/s, changed by {kept.change:.0%}: the least "
-            f"of {len(rounds)} rounds, at {min(speeds):.1f} to {max(speeds):.1f} GB/s"
+            f"{len(tokens)} tokens, {min(tokens):,.0f} to {max(tokens):,.0f}); between tokens its "
+            f"weights were read at {self.timed.bandwidth / 1e9:.1f} GB/s (median of {len(speeds)} "
+            f"times, {min(speeds):.1f} to {max(speeds):.1f})"
         )
 
 
@@ -106,13 +106,14 @@ def compare_timelines(model: Model, ids: Sequence[int], prompt: int) -> Timeline
 
     Raises SparsecompError where nothing times kernels, and for tokens that do not fit.
     """
+    from sparsecomp.dialects.reads import places_read
     from sparsecomp.evaluate.timing import time_decode
     from sparsecomp.passes.machine import Machine
     from sparsecomp.passes.tasks import timeline
 
     program = decode_program(model.artifact)
-    timed = time_decode(model, ids, prompt=prompt)
-    a_worker = timed.steadiest.bandwidth / model.workers / 1e9
+    timed = time_decode(model, ids, places_read(program.body.block.ops), prompt=prompt)
+    a_worker = timed.bandwidth / model.workers / 1e9
     machine = Machine(bandwidth=a_worker, context=timed.context)
     return Timelines(tuple(timeline(program, machine)), timed)
 

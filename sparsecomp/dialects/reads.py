@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -76,6 +76,28 @@ def weight_bytes(op: Operation, reading: Reading = Reading.EXPECTED) -> float:
             return sum(s.bytes // s.dims[0] * _choices(op) for s in weights_of(op))
         case _:
             return sum(storage.bytes for storage in weights_of(op))
+
+
+def places_read(ops: Iterable[Operation]) -> list[tuple[int, int]]:
+    """Where a token's weights begin and end in the artifact, in bytes, in order, neighbours joined.
+
+    Of a storage that is read in part its first bytes stand for those chosen; tables do not count.
+    """
+    found: dict[int, float] = {}
+    for op in ops:
+        storages = list(weights_of(op))
+        whole = sum(storage.bytes for storage in storages)
+        for storage in storages:
+            assert storage.offset is not None
+            begin, share = storage.offset.value.data, weight_bytes(op) / whole
+            found[begin] = max(found.get(begin, 0), min(share, 1.0) * storage.bytes)
+    joined: list[tuple[int, int]] = []
+    for begin, size in sorted(found.items()):
+        end = begin + int(size)
+        if joined and begin - joined[-1][1] < exec.LINE:  # but for padding
+            begin, _ = joined.pop()
+        joined.append((begin, end))
+    return joined
 
 
 @dataclass(frozen=True)

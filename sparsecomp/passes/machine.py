@@ -1,7 +1,8 @@
 """What the kernels of a decode step take on a target, in nanoseconds.
 
-A step is bound by the bytes that it reads, so a kernel takes as long as its weights and its part of
-the KV cache need at the bandwidth, and a little for each float of its buffers, which lie in cache.
+From memory a kernel is bound by the bytes that it reads, its weights and its part of the KV cache;
+where these lie in a cache, by its instructions. Both go on at once, but not wholly. Each float of
+its buffers takes a little besides.
 """
 
 from __future__ import annotations
@@ -16,34 +17,44 @@ from sparsecomp.dialects.exec import Mode, buffer_of, shape_of
 from sparsecomp.dialects.reads import tables_of, weight_bytes
 
 from .cost import LISTED
+from .instructions import computing
 
 
 @dataclass(frozen=True)
 class Machine:
-    """`bandwidth`: bytes a nanosecond that one worker reads while all of them do. `barrier`:
-    nanoseconds that all wait after the last has come. `kernel`: nanoseconds of a call. `element`:
-    nanoseconds for a float in cache. `head`: nanoseconds of a head over up to 64 keys, besides
-    their bytes. `context`: positions attended to.
+    """`bandwidth`: bytes a nanosecond that one worker reads while all of them do. `apart`: of
+    reading and computing, the share of the shorter that the longer does not hide. `barrier`:
+    nanoseconds that all wait after the last has come. `kernel`: nanoseconds of a call; `start`: of
+    each run of bytes in order, until the first come. `element`: nanoseconds for a float in cache;
+    `packed`: for one that is quantised. `score`: nanoseconds for an element of a key or value that
+    is widened, and again for each head that it is multiplied by. `head`: nanoseconds of a head over
+    up to 64 keys, besides these. `context`: positions attended to.
 
     Measured on x86-64-v4 (see codegen/native/README.md).
     """
 
     bandwidth: float = 20.0
+    apart: float = 0.2
     barrier: float = 250.0
     kernel: float = 20.0
+    start: float = 300.0
     element: float = 0.1
-    head: float = 40.0
+    packed: float = 1.0
+    score: float = 0.02
+    head: float = 60.0
     context: int = 128
 
     def nanoseconds(self, op: exec.Kernel, worker: int, workers: int) -> float:
         """What a worker's part of a kernel takes; of units that are queued, an equal share."""
         share = _share(op, worker, workers)
-        return 0.0 if share == 0 else self.kernel + share * self.whole(op)
+        call = self.kernel + self.start * _runs(op)
+        return 0.0 if share == 0 else call + share * self.whole(op)
 
     def whole(self, op: exec.Kernel) -> float:
         """What all of a kernel takes one worker."""
-        read = self._bytes_read(op) / self.bandwidth
-        return read + self.element * _elements(op) + self._scores(op)
+        reading = self._bytes_read(op) / self.bandwidth
+        shorter, longer = sorted((reading, computing(op) + self._scores(op)))
+        return longer + self.apart * shorter + self._elements(op)
 
     def _bytes_read(self, op: exec.Kernel) -> float:
         """As bytes in order: a listed neuron costs its reader a jump."""
@@ -63,20 +74,44 @@ class Machine:
 
     def _position_bytes(self, op: exec.Attend) -> float:
         """Bytes of keys and values of one position."""
-        module = op.parent_op()
-        while not isinstance(module, ModuleOp):
-            assert module is not None
-            module = module.parent_op()
-        slots = (s for s in module.ops if isinstance(s, exec.KVSlot) and s.slot == op.slot)
-        sizes = (s.groups.value.data * (s.key.value.data + s.value.value.data) for s in slots)
-        return float(next(sizes, 0) * exec.cache_item(module))
+        slot = _slot(op)
+        sizes = slot.key.value.data + slot.value.value.data
+        module = op.get_toplevel_object()
+        assert isinstance(module, ModuleOp)
+        return float(slot.groups.value.data * sizes * exec.cache_item(module))
 
     def _scores(self, op: exec.Kernel) -> float:
-        """What the heads of an attention take besides the bytes, all positions together."""
+        """What the heads of an attention compute, all positions together."""
         if not isinstance(op, exec.Attend):
             return 0.0
+        slot, heads = _slot(op), shape_of(op.q)[1]
         blocks = math.ceil(self.context / 64)
-        return self.head * blocks * shape_of(op.q)[1]
+        sizes = slot.key.value.data + slot.value.value.data
+        elements = self.context * sizes * (heads + slot.groups.value.data)
+        return self.head * blocks * heads + self.score * elements
+
+    def _elements(self, op: exec.Kernel) -> float:
+        """What the floats of a kernel's buffers take; of products, of the results alone."""
+        if isinstance(op, exec.Quantize):
+            return self.packed * math.prod(shape_of(op.x))
+        products = exec.Linear | exec.SparseLinear | exec.Neurons | exec.Mlp | exec.SparseMlp
+        read = op.operands[-1:] if isinstance(op, products | exec.Sketch) else op.operands
+        floats = (math.prod(shape_of(v)[1:]) for v in read if buffer_of(v) is not None)
+        return self.element * sum(floats)
+
+
+def _runs(op: exec.Kernel) -> int:
+    """How many runs of bytes in order a worker reads: the keys of a group, its values, weights."""
+    if isinstance(op, exec.Attend):
+        return 2 * _slot(op).groups.value.data
+    return int(computing(op) > 0)
+
+
+def _slot(op: exec.Attend) -> exec.KVSlot:
+    """What an attention reads. Raises StopIteration where it is not declared."""
+    module = op.get_toplevel_object()
+    assert isinstance(module, ModuleOp)
+    return next(s for s in module.ops if isinstance(s, exec.KVSlot) and s.slot == op.slot)
 
 
 def _share(op: exec.Kernel, worker: int, workers: int) -> float:
@@ -94,10 +129,3 @@ def _share(op: exec.Kernel, worker: int, workers: int) -> float:
             return 0.0
         case _:
             return 1 / workers
-
-
-def _elements(op: exec.Kernel) -> int:
-    """Floats of a kernel's buffers; of products, of the results alone."""
-    products = exec.Linear | exec.SparseLinear | exec.Neurons | exec.Mlp | exec.SparseMlp
-    read = op.operands[-1:] if isinstance(op, products | exec.Sketch) else op.operands
-    return sum(math.prod(shape_of(v)[1:]) for v in read if buffer_of(v) is not None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from evaluate_support import WORDS
@@ -93,7 +95,7 @@ def test_a_trace_has_both_timelines_of_each_worker(
     )
     assert "linear" not in found.stdout
     assert f"{trace}: written; a step is predicted to take" in found.stderr
-    assert "median of 5 tokens" in found.stderr and "of 5 rounds" in found.stderr
+    assert "median of 40 tokens" in found.stderr and "median of 16 times" in found.stderr
     events = json.loads(trace.read_text())["traceEvents"]
     timed = [event for event in events if event["ph"] == "X"]
     assert {(e["cat"], e["tid"]) for e in timed} == {
@@ -162,8 +164,11 @@ def test_a_race_counts_its_rounds_alone(model: rt.Model) -> None:
 
 
 def test_bandwidth_is_a_rate() -> None:
-    found = BandwidthReader(2, 1 << 20).read(3)
+    """Of all bytes of all threads, over the time from the first to begin to the last to end."""
+    before = os.sched_getaffinity(0)
+    found = BandwidthReader([[np.arange(1 << 16)] * 2, [np.arange(1 << 17)]]).read(3)
     assert 0 < found.low <= found.median <= found.high
+    assert os.sched_getaffinity(0) == before
 
 
 def test_spread() -> None:

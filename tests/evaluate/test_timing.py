@@ -1,4 +1,5 @@
-"""Which token of which round stands for a decode step; no figure of this machine's speed."""
+"""Which token stands for a decode step, and which bytes for its weights; no figure of this
+machine's speed."""
 
 from __future__ import annotations
 
@@ -13,32 +14,29 @@ from hypothesis import strategies as st
 import sparsecomp.runtime as rt
 from sparsecomp.cli.schedule import Timelines
 from sparsecomp.errors import SparsecompError
-from sparsecomp.evaluate.timing import TOKENS, Round, TimedDecode, time_decode
+from sparsecomp.evaluate.timing import TOKENS, TURN, TimedDecode, shared_out, time_decode
 from sparsecomp.passes.tasks import Span
 
 # (tokens, workers, steps): tokens take 90, 50 and 28 by their slower workers, 90, 15 and 28 by the
 # first one alone.
-TAKEN = np.array([[[70, 20], [1, 1]], [[10, 5], [40, 10]], [[20, 8], [4, 4]]])
-GOOD = Round(20e9, 21e9, TAKEN * 1000)
-BAD = Round(30e9, 15e9, TAKEN * 9000)
-TIMED = TimedDecode((("mlp", "layers.0"), ("barrier", "")), 12, (BAD, GOOD, BAD))
+TAKEN = np.array([[[70, 20], [1, 1]], [[10, 5], [40, 10]], [[20, 8], [4, 4]]]) * 1000
+STEPS = (("mlp", "layers.0"), ("barrier", ""))
+READS = [(0, 4096)]
+TIMED = TimedDecode(STEPS, 12, (20e9, 50e9, 21e9), TAKEN)
 
 
-def test_the_steadiest_round_counts() -> None:
-    assert TIMED.steadiest is GOOD
-    assert (GOOD.bandwidth, GOOD.change) == (20.5e9, pytest.approx(1 / 20.5))
-    assert BAD.change == pytest.approx(15 / 22.5)  # whichever way it changed
-    assert Round(15e9, 30e9, TAKEN).change == BAD.change
+def longest(timed: TimedDecode) -> float:
+    """Of the workers' sums of steps."""
+    return max(sum(step.seconds for step in steps) for steps in timed.worker_steps)
 
 
 @given(st.permutations(range(3)))
 def test_the_median_token_is_the_one_of_its_slowest_worker(order: list[int]) -> None:
-    shuffled = Round(1.0, 1.0, TAKEN[order])
-    assert shuffled.median_token.tolist() == TAKEN[1].tolist()
-    assert Round(1.0, 1.0, TAKEN[[2, 0]]).median_token.tolist() == TAKEN[2].tolist()
+    assert longest(TimedDecode(STEPS, 12, (1.0,), TAKEN[order])) == pytest.approx(50e-6)
+    assert longest(TimedDecode(STEPS, 12, (1.0,), TAKEN[[2, 0]])) == pytest.approx(28e-6)
 
 
-def test_timelines_compare_that_token() -> None:
+def test_timelines_compare_medians() -> None:
     assert TIMED.worker_steps[1] == (
         rt.StepTime("mlp", "layers.0", pytest.approx(40e-6)),
         rt.StepTime("barrier", "", pytest.approx(10e-6)),
@@ -49,16 +47,34 @@ def test_timelines_compare_that_token() -> None:
     said = compared.summary()
     assert "predicted to take 40 us and took 1.25 times that, 50 us" in said
     assert "median of 3 tokens, 28 to 90" in said
-    assert "20.5 GB/s, changed by 5%: the least of 3 rounds, at 20.5 to 22.5 GB/s" in said
+    assert "read at 21.0 GB/s (median of 3 times, 20.0 to 50.0)" in said
 
 
-def test_few_tokens_of_a_round_are_timed(model: rt.Model) -> None:
-    timed = time_decode(model, range(3, 60), prompt=10, rounds=2)
-    assert (timed.context, len(timed.rounds)) == (10 + TOKENS // 2, 2)
-    for each in timed.rounds:
-        assert each.nanoseconds.shape == (TOKENS, model.workers, len(timed.steps))
-        assert (each.nanoseconds >= 0).all() and (each.lengths > 0).all()
-        assert each.before > 0 and each.after > 0
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 30)), min_size=1, max_size=5),
+    st.integers(1, 4),
+)
+def test_workers_share_the_bytes_out(spans: list[tuple[int, int]], workers: int) -> None:
+    """Each word of each span is read once, in order, by workers that have as many to a word."""
+    words = np.arange(250)
+    reads, expected = [], []
+    end = 0
+    for gap, size in spans:
+        begin, end = end + gap, end + gap + size
+        reads.append((8 * begin, 8 * end + 7))  # what is no whole word is left out
+        expected += range(begin, end)
+    parts = shared_out(memoryview(words.tobytes()), reads, workers)
+    assert [word for part in parts for piece in part for word in piece] == expected
+    sizes = [sum(map(len, part)) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_round_has_few_tokens(model: rt.Model) -> None:
+    timed = time_decode(model, range(3, 60), READS, prompt=10, rounds=2)
+    assert (timed.context, len(timed.bandwidths)) == (10 + TOKENS // 2, 2 * TOKENS // TURN)
+    assert timed.nanoseconds.shape == (2 * TOKENS, model.workers, len(timed.steps))
+    assert (timed.nanoseconds >= 0).all() and (timed.lengths > 0).all()
+    assert min(timed.bandwidths) > 0
     assert ("embed", "model.embed_tokens") in timed.steps
 
 
@@ -68,7 +84,7 @@ def test_few_tokens_of_a_round_are_timed(model: rt.Model) -> None:
 )
 def test_mistakes(model: rt.Model, prompt: int, rounds: int, problem: str) -> None:
     with pytest.raises(SparsecompError, match=problem):
-        time_decode(model, range(3, 12), prompt=prompt, rounds=rounds)
+        time_decode(model, range(3, 12), READS, prompt=prompt, rounds=rounds)
 
 
 def test_turns(model: rt.Model, other_model: rt.Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from sparsecomp.passes.tasks import (
 
 TEXT = Path(__file__).with_name("schedule-lookahead.mlir").read_text()
 """One prediction that is needed three sections later, and one that is needed at once."""
-MACHINE = Machine(bandwidth=10.0, barrier=1000.0, kernel=0.0, element=0.0)
+MACHINE = Machine(bandwidth=10.0, apart=0.0, barrier=1000.0, kernel=0.0, start=0.0, element=0.0)
 
 
 def no_weights(name: str) -> object:
