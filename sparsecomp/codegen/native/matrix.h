@@ -42,9 +42,9 @@ struct Matrix {
 template <class T, int K, Order O>
 struct Matrix<T, K, O, true> {
     using P = Planes<K>;
-    static constexpr int64_t AHEAD = max(1, 8192 / P::COARSE);
     static constexpr int AT_ONCE = T::LOW < 4 ? 2 : 1;
-    static constexpr int ASK = AT_ONCE > 1 || P::NIBBLES > 1024 ? K : 0, ASK_LISTED = K;
+    static constexpr int64_t AHEAD = max(2, (AT_ONCE > 1 ? 8192 : 4096) / P::COARSE);
+    static constexpr int ASK = AT_ONCE > 1 || P::NIBBLES >= 512 ? K : 0, ASK_LISTED = K;
     const uint8_t *high, *low;
     using Row = QuantizedRow<T, K, O>;
     Row row(int64_t n) const { return {high + n * P::COARSE, low + n * P::template FINE<T>}; }

@@ -100,35 +100,39 @@ struct PackedInput {
     float sums[P::GROUPS];
     float coarse[P::GROUPS];  // what dot_coarse adds to 128 scale times the sums of `high`
 };
+// The lanes as bytes.
+SC_INLINE void store_bytes(int8_t* p, vi x) {
+    typedef int8_t bytes __attribute__((vector_size(LANES)));
+    const bytes narrow = __builtin_convertvector(x, bytes);
+    std::memcpy(p, &narrow, sizeof narrow);
+}
+
 // Rounds a group of activations: fills its entries of `to`, and the two parts of its integers.
 template <int K>
 SC_INLINE void pack_group(PackedInput<K>& to, int g, const float* __restrict x,
                           int8_t (&high)[GROUP], int8_t (&low)[GROUP]) {
-    int32_t rounded[GROUP];
     vf top{}, sum{};
     for (int i = 0; i < GROUP; i += LANES) {
         const vf v = load(x + i);
         top = vmax(top, vmax(v, -v));
     }
     const float scale = hmax(top) / PackedInput<K>::STEPS, divisor = scale == 0.0f ? 1.0f : scale;
+    vi highs{};
     for (int i = 0; i < GROUP; i += LANES) {
         // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, in the low bits.
         constexpr float SHIFT = 12582912.0f;
         const vf shifted = load(x + i) / divisor + SHIFT;
-        std::memcpy(rounded + i, &shifted, sizeof shifted);
-        sum += shifted - SHIFT;
-    }
-    int32_t highs = 0;
-    for (int i = 0; i < GROUP; ++i) {
-        const int q = static_cast<int16_t>(rounded[i]), h = (q + 64) >> 7;
-        high[i] = static_cast<int8_t>(h);
-        low[i] = static_cast<int8_t>(q - 128 * h);
+        const vi q = bits_as<vi>(shifted) << 16 >> 16, h = (q + 64) >> 7;
+        store_bytes(high + i, h);
+        store_bytes(low + i, q - (h << 7));
         highs += h;
+        sum += shifted - SHIFT;
     }
     const float total = hsum(sum);
     to.scales[g] = total == total ? scale : total;  // a NaN stays one
     to.sums[g] = scale * total;
-    to.coarse[g] = (UNKNOWN<0> - 128 + MIDDLE) * 128 * scale * static_cast<float>(highs);
+    to.coarse[g] = (UNKNOWN<0> - 128 + MIDDLE) * 128 * scale *
+                   hsum(__builtin_convertvector(highs, vf));
 }
 
 // x[K] to packed, room for K floats rounded up to blocks: what dot_row reads.
@@ -140,26 +144,28 @@ inline void pack_input(float* __restrict packed, const float* __restrict x) {
         int8_t *const to_high = to.high + b * BLOCK, *const to_low = to.low + b * BLOCK;
         for (int g = 0; g < 2 * V; ++g) {
             const int64_t first = b * BLOCK + g * GROUP;
-            float part[GROUP] = {};
-            if (first < K) std::memcpy(part, x + first, min(GROUP, K - first) * sizeof *x);
-            int8_t high[GROUP], low[GROUP];
-            pack_group<K>(to, 2 * b + g, part, high, low);
+            alignas(64) int8_t high[GROUP], low[GROUP];
+            if (first + GROUP <= K) {
+                pack_group<K>(to, 2 * b + g, x + first, high, low);
+            } else {
+                float part[GROUP] = {};
+                if (first < K) std::memcpy(part, x + first, (K - first) * sizeof *x);
+                pack_group<K>(to, 2 * b + g, part, high, low);
+            }
             for (int v = 0; v < V; ++v) {
                 std::memcpy(to_high + v * BLOCK + g * PIECE, high + v * PIECE, PIECE);
                 std::memcpy(to_low + v * BLOCK + g * PIECE, low + v * PIECE, PIECE);
             }
         }
         for (int j = 0; j < VECTORS; ++j) {
-            vi sums{};
+            vi high{}, low{};
             for (int at = j * VECTOR_BYTES; at < V * BLOCK; at += BLOCK) {
-                const auto sum4 = [](const int8_t* x) {
-                    const vi q = load_bytes<vi>(x);
-                    return (q << 24 >> 24) + (q << 16 >> 24) + (q << 8 >> 24) + (q >> 24);
-                };
-                sums += 128 * sum4(to_high + at) + sum4(to_low + at);
+                const vb u = vb{} + 128;
+                high = dot4(high, u, load_bytes<vb>(to_high + at));
+                low = dot4(low, u, load_bytes<vb>(to_low + at));
             }
-            sums *= MIDDLE - 128;
-            std::memcpy(to.start + b * BLOCK / 4 + j * LANES, &sums, sizeof sums);
+            const vi start = -(high << 7) - low;
+            std::memcpy(to.start + b * BLOCK / 4 + j * LANES, &start, sizeof start);
         }
     });
 }
