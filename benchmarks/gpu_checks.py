@@ -35,7 +35,7 @@ from sparsecomp.reference.evaluate import evaluate
 from sparsecomp.reference.exec import Session
 from sparsecomp.runtime import load
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Nested, Option, Plan, Sketch
+from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Narrow, Nested, Option, Plan, Sketch
 
 TOLERANCES = {Dtype.F32: 2e-4, Dtype.BF16: 2e-2, Dtype.INT8: 2e-2, Dtype.INT4: 2e-2}
 """f32 differs by the order of sums; in bf16 a key or a value may be rounded the other way; in 8 and
@@ -255,6 +255,9 @@ class _Random:
 
     def approximation(self, module: str, rank: int) -> Approximation:
         raise NotImplementedError("no block is approximated")
+
+    def narrow(self, module: str, choice: Narrow) -> Mapping[str, torch.Tensor]:
+        raise NotImplementedError("no block is narrow")
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         basis, factors = self._pair(module, rank, self._neurons * 2)

@@ -39,7 +39,7 @@ from sparsecomp.reference.exec import Stored
 from sparsecomp.runtime.artifact import Block
 from sparsecomp.runtime.launch import Code
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Option, Plan
+from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Narrow, Option, Plan
 from synthetic import random_values
 
 LAYER = re.compile(r"\blayers\.\d+")
@@ -241,6 +241,9 @@ class _Random:
 
     def approximation(self, module: str, rank: int) -> Approximation:
         raise NotImplementedError("no block is approximated")
+
+    def narrow(self, module: str, choice: Narrow) -> Mapping[str, torch.Tensor]:
+        raise NotImplementedError("no block is narrow")
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         raise NotImplementedError("no block is nested")

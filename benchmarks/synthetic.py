@@ -27,7 +27,7 @@ from sparsecomp.compile import compile_model
 from sparsecomp.frontend.export import build_model
 from sparsecomp.options import CompileOptions, Dtype, Overlap
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import Choice, LowRank, Nested, Option, Plan
+from sparsecomp.sparsity import Choice, LowRank, Narrow, Nested, Option, Plan
 
 EVERYTHING = Overlap()
 INDEX = "model.safetensors.index.json"
@@ -175,6 +175,9 @@ class _Random:
 
     def approximation(self, module: str, rank: int) -> Approximation:
         raise NotImplementedError("no block is approximated")
+
+    def narrow(self, module: str, choice: Narrow) -> Mapping[str, torch.Tensor]:
+        raise NotImplementedError("no block is narrow")
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self._pair(module, rank, self.units[module])

@@ -30,14 +30,14 @@ class Rounded:
 
     def values(self, width: int) -> torch.Tensor:
         """The weights, float32 (rows, width)."""
-        values = _grid(self.codes, self.bits) * self.scales.float().repeat_interleave(GROUP, 1)
+        values = grid(self.codes, self.bits) * self.scales.float().repeat_interleave(GROUP, 1)
         values[torch.arange(len(values)), self.index] += self.outlier.float()
         return values[:, :width]
 
     def grid_at(self, index: torch.Tensor) -> torch.Tensor:
         """What the codes say of weight `index` (int64) of each row, float32 (rows,)."""
         row = torch.arange(len(index))
-        return _grid(self.codes[row, index], self.bits) * self.scales[row, index // GROUP]
+        return grid(self.codes[row, index], self.bits) * self.scales[row, index // GROUP]
 
     def coarse(self) -> Rounded:
         """What the high plane says alone."""
@@ -45,19 +45,29 @@ class Rounded:
         return dataclasses.replace(self, bits=HIGH_BITS, codes=high)
 
 
-def rounded(weight: torch.Tensor, bits: int) -> Rounded:
-    """The rows of `weight` (rows, width) in 8, 6 or 4 bits."""
+def rounded(weight: torch.Tensor, bits: int, importance: torch.Tensor | None = None) -> Rounded:
+    """The rows of `weight` (rows, width) in 8, 6 or 4 bits. In 6 and 4 bits the squared errors that
+    scales are chosen by are weighed by the `importance` (width,) of each weight of a row."""
     rows, width = weight.shape
-    groups = F.pad(weight.float(), (0, padded(width) - width)).view(rows, -1, GROUP)
+    groups = _in_groups(weight)
     index = _outliers(groups)
     all_rows = torch.arange(rows)
     outlier = groups.view(rows, -1)[all_rows, index]
     groups.view(rows, -1)[all_rows, index] = 0
-    largest = groups.abs().amax(2, keepdim=True)
-    codes, scales = _in_8_bits(groups, largest) if bits == 8 else _in_fewer(groups, largest, bits)
+    if bits == 8:
+        codes, scales = _in_8_bits(groups)
+    else:
+        weighed = torch.ones(1, width) if importance is None else importance[None]
+        codes, scales = _in_fewer(groups, _in_groups(weighed), bits)
     codes, scales = codes.view(rows, -1).to(torch.uint8), scales.view(rows, -1)
     row = Rounded(bits, codes, scales, index, torch.zeros(rows).bfloat16())
     return dataclasses.replace(row, outlier=(outlier - row.grid_at(index)).bfloat16())
+
+
+def _in_groups(rows: torch.Tensor) -> torch.Tensor:
+    """(rows, width) -> (rows, groups, GROUP), float32, a copy."""
+    count, width = rows.shape
+    return F.pad(rows.float(), (0, padded(width) - width)).reshape(count, -1, GROUP).clone()
 
 
 def _outliers(groups: torch.Tensor) -> torch.Tensor:
@@ -111,31 +121,45 @@ def _packed(codes: torch.Tensor, bits: int) -> torch.Tensor:
     return packed.flatten(1)
 
 
-def _grid(codes: torch.Tensor, bits: int) -> torch.Tensor:
+def grid(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """What codes stand for before they are scaled, float32: in 8 bits whole numbers about 0."""
     return codes * 2.0 ** (8 - bits) + (unknown_mean(bits) - 128.0)
 
 
-def _in_8_bits(groups: torch.Tensor, largest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def nearest_codes(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """The codes, as floats, that stand for what is nearest to values before they are scaled."""
+    codes = (values + (128.0 - unknown_mean(bits))) / 2.0 ** (8 - bits)
+    return codes.round().clamp(0, 2**bits - 1)
+
+
+def last_on_side_of(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """What the last code on the side of each value stands for before it is scaled."""
+    return grid((values > 0) * (2.0**bits - 1), bits)
+
+
+def _in_8_bits(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    largest = groups.abs().amax(2, keepdim=True)
     scales = (largest / 127).bfloat16()
     # Rounded up, so that the largest is not cut off.
     scales = torch.where(scales.float() * 127 < largest, scales * (1 + 2**-7), scales)
-    codes = (groups / _divisor(scales)).round() + 128
+    codes = (groups / divisor(scales)).round() + 128
     return codes.clamp(0, 255), scales
 
 
 def _in_fewer(
-    groups: torch.Tensor, largest: torch.Tensor, bits: int
+    groups: torch.Tensor, importance: torch.Tensor, bits: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    step, lowest = 2.0 ** (8 - bits), unknown_mean(bits) - 128
+    """A scale that is tried lets the largest of a group be the last code on its side, or beyond:
+    values that were rounded so before keep their codes."""
+    largest = groups.gather(2, groups.abs().argmax(2, keepdim=True))
     best_error = torch.full_like(largest, torch.inf)
     best_codes = torch.zeros_like(groups)
     best_scales = torch.zeros_like(largest, dtype=torch.bfloat16)
     for shrink in SHRINKS:
-        scales = (largest * (shrink / (128 - step / 2))).bfloat16()
-        codes = ((groups / _divisor(scales) - lowest) / step).round().clamp(0, 2**bits - 1)
-        values = _grid(codes, bits) * scales.float()
-        error = (values - groups).square().sum(2, keepdim=True)
+        scales = (largest * shrink / last_on_side_of(largest, bits)).bfloat16()
+        codes = nearest_codes(groups / divisor(scales), bits)
+        values = grid(codes, bits) * scales.float()
+        error = ((values - groups).square() * importance).sum(2, keepdim=True)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         best_codes = torch.where(better, codes, best_codes)
@@ -143,8 +167,8 @@ def _in_fewer(
     return best_codes, best_scales
 
 
-def _divisor(scales: torch.Tensor) -> torch.Tensor:
-    """A group of zeros has the scale 0: any other divides it as well."""
+def divisor(scales: torch.Tensor) -> torch.Tensor:
+    """Scales as floats. A group of zeros has the scale 0: any other divides it as well."""
     values = scales.float()
     return torch.where(values == 0, torch.ones_like(values), values)
 
@@ -197,7 +221,7 @@ def _least_squares(rows: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.T
 
 
 def _codes(rows: torch.Tensor, scales: torch.Tensor, bits: int) -> torch.Tensor:
-    codes = rows / _divisor(scales) + sketches.middle(bits)
+    codes = rows / divisor(scales) + sketches.middle(bits)
     return codes.round().clamp(0, 2**bits - 1)
 
 
@@ -207,7 +231,7 @@ def round_factors(x: torch.Tensor) -> torch.Tensor:
     wide = F.pad(x, (0, sketches.padded(axes) - axes))
     for group, _ in sketches.groups(axes):
         part = wide[:, group.start : group.stop]
-        scales = _divisor(part.abs().amax(1, keepdim=True) / sketches.FACTOR_STEPS)
+        scales = divisor(part.abs().amax(1, keepdim=True) / sketches.FACTOR_STEPS)
         wide[:, group.start : group.stop] = (part / scales).round() * scales
     return wide[:, :axes]
 

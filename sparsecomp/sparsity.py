@@ -150,7 +150,7 @@ class Sketch:
             raise SparsecompError(f"offset is {self.offset}; it must be a finite number")
 
 
-FULL_BITS, FEWER_BITS = 8, 6
+FULL_BITS, FEWER_BITS = 8, (6, 4)
 """Of a weight of a model in 8 bits: as all are kept, and as a narrow block may keep its own."""
 
 
@@ -160,7 +160,8 @@ class Narrow:
 
     `bits` are those of the matrices that read the block's input: gate and up of an MLP; of an
     attention its query projection, for keys and values are read by every later token. `output_bits`
-    are those of down, or of the output projection. Each is 6 or 8.
+    are those of down, or of the output projection. Each is 8, 6 or 4. Weights are rounded so that
+    errors make up for each other (GPTQ, arXiv 2210.17323).
     """
 
     bits: int
@@ -168,8 +169,8 @@ class Narrow:
 
     def __post_init__(self) -> None:
         for name, bits in (("bits", self.bits), ("output_bits", self.output_bits)):
-            if bits not in (FEWER_BITS, FULL_BITS):
-                raise SparsecompError(f"{name} is {bits}; it must be {FEWER_BITS} or {FULL_BITS}")
+            if bits not in (FULL_BITS, *FEWER_BITS):
+                raise SparsecompError(f"{name} is {bits}; it must be 8, 6 or 4")
         if self.bits == self.output_bits == FULL_BITS:
             raise SparsecompError(f"bits and output_bits are {FULL_BITS}: kind: dense says that")
 

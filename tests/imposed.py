@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from xdsl.dialects.builtin import ModuleOp
 
 from sparsecomp.calibrate.approximation import Approximation, Inputs
@@ -21,12 +22,14 @@ from sparsecomp.frontend.export import export_model
 from sparsecomp.frontend.model_dir import ModelDir
 from sparsecomp.options import Device, Dtype
 from sparsecomp.passes.base import PassContext, Weights
+from sparsecomp.passes.narrow import rounded_name
 from sparsecomp.passes.pipeline import CUDA_LOWERING, LOWERING, RAISING, Step, run_pipeline
 from sparsecomp.reference.evaluate import evaluate
 from sparsecomp.reference.interpreter import Interpreter
 from sparsecomp.reference.spz import KVCache
+from sparsecomp.rounding import round_to
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import Choice, Option, Plan
+from sparsecomp.sparsity import FEWER_BITS, Choice, Narrow, Option, Plan
 
 _NAMES = [step.run.name for step in LOWERING]
 _FUSE, _LAY_OUT = _NAMES.index("fuse-sparse-mlp"), _NAMES.index("choose-layouts")
@@ -35,12 +38,14 @@ _FUSE, _LAY_OUT = _NAMES.index("fuse-sparse-mlp"), _NAMES.index("choose-layouts"
 @dataclass(frozen=True)
 class _Random:
     """Random weights for blocks of `units`, the same for a module each time. `bias` is added to the
-    scores; `parts` is 2 where MLPs have a gate."""
+    scores; `parts` is 2 where MLPs have a gate. Weights of narrow blocks are those of the model,
+    rounded to the nearest."""
 
     inputs: int
     units: int
     bias: Sequence[float] | float
     parts: int
+    model: Path | None
 
     def predictor(self, module: str, rank: int) -> Predictor:
         generator = _generator(module)
@@ -64,6 +69,15 @@ class _Random:
         factors = torch.randn(self.units * self.parts, rank, generator=generator)
         return 0.1 * basis, 0.1 * factors
 
+    def narrow(self, module: str, choice: Narrow) -> Mapping[str, torch.Tensor]:
+        assert self.model is not None
+        return {
+            rounded_name(name, bits): round_to(weight, bits)
+            for name, weight in load_file(self.model / "model.safetensors").items()
+            for bits in {choice.bits, choice.output_bits} & set(FEWER_BITS)
+            if name.startswith(module) and weight.dim() == 2
+        }
+
     def sketch(self, module: str) -> HeadSketch:
         generator = _generator(module)
         axes, rows = (
@@ -86,10 +100,11 @@ def impose(
     units: int,
     bias: Sequence[float] | float = 0.0,
     parts: int = 1,
+    model: Path | None = None,
 ) -> Sparsified:
     """These choices, with random weights for what they need (see `_Random`)."""
     plan = Plan({name: (Option(choice, 0.0),) for name, choice in choices.items()}, forced=True)
-    return Sparsified(plan, _Random(inputs, units, bias, parts))
+    return Sparsified(plan, _Random(inputs, units, bias, parts, model))
 
 
 class Masked:

@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "calibrate": {
         "calibrate",
+        "nibbles",
         "dialects",
         "options",
         "reference",

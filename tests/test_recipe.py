@@ -96,7 +96,7 @@ BLOCK = "recipe: 1\nblocks:\n  mlp: "
             "mlp: threshold is -1.0; a magnitude is never below 0",
         ),
         (BLOCK + "{kind: narrow, bits: 6}", "mlp: output_bits is missing"),
-        (BLOCK + "{kind: narrow, bits: 7, output_bits: 8}", "mlp: bits is 7; it must be 6 or 8"),
+        (BLOCK + "{kind: narrow, bits: 7, output_bits: 8}", "mlp: bits is 7; it must be 8, 6 or 4"),
         (
             BLOCK + "{kind: narrow, bits: 8, output_bits: 8}",
             "mlp: bits and output_bits are 8: kind: dense says that",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,16 +26,19 @@ from sparsecomp.passes.blocks import (
 )
 from sparsecomp.passes.build import shape_of
 from sparsecomp.passes.insert_predictors import approximation_names
-from sparsecomp.passes.narrow import has_long_rows, refusal
+from sparsecomp.passes.narrow import has_long_rows, narrowed, refusal, rounded_name
 from sparsecomp.passes.quantize_weights import approximation_dtypes, stored_bits
 from sparsecomp.recipe import Recipe
 from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, weight_of
 from sparsecomp.reference.spz import coarse
+from sparsecomp.rounding import Rounded, rounded
 from sparsecomp.sparsity import (
+    FULL_BITS,
     Approximate,
     Choice,
     Exact,
     LowRank,
+    Narrow,
     Nested,
     Option,
     Plan,
@@ -57,8 +60,9 @@ from .candidates import (
     ranks,
     sketch_counts,
 )
-from .collect import collect
+from .collect import Moments, collect
 from .correction import ALIGN, correction, rank_for
+from .gptq import gptq
 from .low_rank import First, Point, Predictor, Rows, Trained, held_rows, measure, train
 from .material import heads_material, neurons_material
 from .price import Candidate, price
@@ -95,7 +99,8 @@ class Calibration:
     """What a model does on text, recorded in `directory`. A recipe that is to be followed may ask
     for more of it.
 
-    Raises SparsecompError as `collect` does.
+    Raises SparsecompError as `collect` does, and before that for a choice of the recipe that its
+    block cannot become.
     """
 
     def __init__(
@@ -117,9 +122,12 @@ class Calibration:
         # Each weight is read many times; as float32 they are held once.
         self.weights = functools.cache(model.weights)
         self.blocks = {b.module: b for b in blocks(function(model.module, "forward"))}
+        for module, choice in {} if recipe is None else recipe.blocks.items():
+            if choice is not None and module in self.blocks:
+                self._check(self.blocks[module], choice)
         observer.stage("calibrate", f"{splits.train.tokens:,} tokens to learn from")
-        moments = self._takes_moments(recipe)
-        key = f"{model.identity} {splits.train.sha256}{' moments' if moments else ''}"
+        moments = self._moments(recipe)
+        key = f"{model.identity} {splits.train.sha256}{moments.name.lower()} moments"
         self.store = Store(directory, f"{key} seed {seed} lookahead {lookahead}")
         self.recordings: Recordings = collect(
             model.module,
@@ -135,16 +143,18 @@ class Calibration:
         self._approximations: dict[tuple[str, int], Approximation] = {}
         self._corrections: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
         self._sketches: dict[str, HeadSketch] = {}
+        self._rounded: dict[tuple[str, int], Rounded] = {}
 
-    def _takes_moments(self, recipe: Recipe | None) -> bool:
-        """Whether something may be made of the second moments of MLPs' inputs: what corrects coarse
-        neurons, or an approximation."""
+    def _moments(self, recipe: Recipe | None) -> Moments:
+        """The second moments that something may be made of: rounded weights, what corrects coarse
+        neurons, an approximation."""
+        if self.model.dtype is Dtype.INT8:
+            return Moments.ALL
         choices = () if recipe is None else recipe.blocks.values()
-        return (
-            self.model.dtype is Dtype.INT8
-            or any(isinstance(block, MlpBlock) for block in self._predictable())
-            or any(isinstance(choice, Approximate) for choice in choices)
-        )
+        approximate = any(isinstance(choice, Approximate) for choice in choices)
+        if approximate or any(isinstance(block, MlpBlock) for block in self._predictable()):
+            return Moments.MLP_INPUTS
+        return Moments.NONE
 
     # ---- predictors ----
 
@@ -265,6 +275,37 @@ class Calibration:
 
     # ---- fewer bits of a block's weights ----
 
+    def narrow(self, module: str, choice: Narrow) -> Mapping[str, torch.Tensor]:
+        """What a narrow block reads in fewer bits, float32, by the names that `rounded_name` gives
+        it."""
+        block = self.blocks[module]
+        assert not isinstance(block, HeadBlock)
+        return {
+            rounded_name(name, part.bits): self._in_bits(block, name, part.bits)
+            for part in narrowed(block, choice)
+            if part.bits < FULL_BITS
+            for name in part.weights
+        }
+
+    def _in_bits(self, block: MlpBlock | AttentionBlock, weight: str, bits: int) -> torch.Tensor:
+        value = weight_of(block.op, weight, Scope(1, self.weights, Derived(self.model.positions)))
+        if (weight, bits) not in self._rounded:
+            values = gptq(value, bits, self._moments_of(block, weight))
+            self._rounded[weight, bits] = rounded(values, bits)
+        return self._rounded[weight, bits].values(value.shape[1])
+
+    def _moments_of(
+        self, block: MlpBlock | AttentionBlock, weight: str
+    ) -> tuple[torch.Tensor, ...]:
+        """Those of what a weight of a block is multiplied with."""
+        if isinstance(block, MlpBlock):
+            mlp = self.recordings.mlps[block.module]
+            assert mlp.moments is not None
+            return mlp.neuron_moments if weight == block.op.down.string_value() else (mlp.moments,)
+        attention = self.recordings.attentions[block.module]
+        of_query = weight == block.query.weight.string_value()
+        return attention.moments if of_query else attention.head_moments
+
     def _narrow(self, block: MlpBlock | AttentionBlock) -> Iterator[Candidate]:
         """Choices with fewer bits, where the block has more."""
         if has_long_rows(block, weight_shapes(self.model.module)):
@@ -361,30 +402,31 @@ class Calibration:
         return Plan(found, forced=True)
 
     def follow(self, recipe: Recipe) -> Plan:
-        """The plan of a recipe; trains the predictors that it names.
-
-        Raises SparsecompError for a block that cannot be predicted, and for a choice that asks for
-        more than its block has.
-        """
-        for module, choice in recipe.blocks.items():
-            if choice is not None and module in self.blocks:
-                _check_fits(self.blocks[module], choice)
-        predictable = {block.module for block in self._predictable()}
+        """The plan of a recipe; trains the predictors that it names."""
         wanted = [
             (module, choice.rank)
             for module, choice in recipe.blocks.items()
             if isinstance(choice, LowRank) and module in self.blocks
         ]
-        for module, _ in wanted:
-            if isinstance(self.blocks[module], HeadBlock):
-                raise SparsecompError(f"{module}: low_rank is for neurons; kind: sketch would work")
-            if module not in predictable:
-                raise SparsecompError(
-                    f"{module}: low_rank needs an activation that gives exact zeros, such as ReLU; "
-                    "kind: cutoff would work"
-                )
         self.train(wanted)
         return recipe.plan()
+
+    def _check(self, block: Block, choice: Choice) -> None:
+        """Raises SparsecompError for a choice that a block cannot become."""
+        _check_fits(block, choice)
+        problem = None
+        match choice:
+            case LowRank() if isinstance(block, HeadBlock):
+                problem = "low_rank is for neurons; kind: sketch would work"
+            case LowRank() if block not in self._predictable():
+                problem = (
+                    "low_rank needs an activation that gives exact zeros, such as ReLU; kind: "
+                    "cutoff would work"
+                )
+            case Narrow() if not isinstance(block, HeadBlock):
+                problem = refusal(block, choice, self.model.dtype, self.model.wider)
+        if problem is not None:
+            raise SparsecompError(f"{block.module}: {problem}")
 
 
 def unpriced(candidate: Candidate) -> Option:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock
@@ -37,10 +38,10 @@ FINE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 """The same, to compute from all of their bits."""
 LISTED = (0.6, 0.7, 0.8, 1.0)
 """The same with those that count as their coarse values."""
-NARROW = (
-    Narrow(bits=FEWER_BITS, output_bits=FULL_BITS),
-    Narrow(bits=FULL_BITS, output_bits=FEWER_BITS),
-    Narrow(bits=FEWER_BITS, output_bits=FEWER_BITS),
+NARROW = tuple(
+    Narrow(bits=bits, output_bits=output_bits)
+    for bits, output_bits in itertools.product((FULL_BITS, *FEWER_BITS), repeat=2)
+    if bits < FULL_BITS or output_bits < FULL_BITS
 )
 
 

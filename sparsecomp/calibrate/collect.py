@@ -7,9 +7,11 @@ memory is one window's activations, the weights, and the counts. The head is not
 from __future__ import annotations
 
 import functools
+import math
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing
+from enum import Enum, auto
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,25 @@ from .opened import Opened, OpenMlp, open_mlps
 from .recordings import Entries, Recordings, RowsWriter
 
 
+class Moments(Enum):
+    """Which second moments are recorded."""
+
+    NONE = auto()
+    MLP_INPUTS = auto()
+    ALL = auto()
+    """Of what MLPs and attentions read, of neurons and of heads."""
+
+
+PIECE = 2048
+"""Numbers of a row whose moments are recorded together, but for an MLP's inputs: of the neurons of
+a large model all would not fit into memory."""
+FIRST_TOKEN = 10
+"""As many times as another token counts the first of a window in second moments: most heads rest on
+it (attention sinks, arXiv 2309.17453), so an error there reaches all that comes after. SmolLM2 with
+all its linears in 5 bits, rounded by such moments, costs 0.028 nats a token; with 1 in place of 10
+0.047, with 100 0.029; with moments of 24 windows, tokens weighed by their gradients, 0.025."""
+
+
 def collect(
     module: ModuleOp,
     weights: Weights,
@@ -38,15 +59,14 @@ def collect(
     key: str,
     *,
     modules: Collection[str] | None = None,
-    moments: bool = False,
+    moments: Moments = Moments.NONE,
     observer: Observer | None = None,
 ) -> Recordings:
     """Record the blocks of @forward (after raise-head) over windows of token ids.
 
-    Only blocks of `modules` are recorded (None: all), of MLPs the `moments` of their inputs where
-    that is asked for. `directory` is given to this alone: what it
-    holds under the same `key` is taken as it is, all else in it is replaced. `key` stands for
-    whatever decides the activations: model, text, blocks.
+    Only blocks of `modules` are recorded (None: all), and such second `moments` as are asked for.
+    `directory` is given to this alone: what it holds under the same `key` is taken as it is, all
+    else in it is replaced. `key` stands for whatever decides the activations: model, text, blocks.
 
     Raises SparsecompError, naming the module, when an activation is not finite, and when the
     directory cannot be written.
@@ -74,7 +94,7 @@ def _record(
     directory: Path,
     key: str,
     modules: Collection[str] | None,
-    moments: bool,
+    moments: Moments,
     observer: Observer,
 ) -> None:
     positions = max(len(window) for window in windows)
@@ -91,10 +111,15 @@ def _record(
         scope = Scope(positions, cached, derived)
         for mlp in mlps:
             recorder.add_mlp(mlp, scope)
-            if moments:
-                recorder.add_moments(mlp)
+            if moments is not Moments.NONE:
+                recorder.add_moments(mlp.module, "moments", mlp.input, whole=True)
+            if moments is Moments.ALL:
+                recorder.add_moments(mlp.module, "neuron_moments", mlp.neurons)
         for attention in attentions:
             recorder.add_attention(attention, scope)
+            if moments is Moments.ALL:
+                recorder.add_moments(attention.module, "moments", attention.input)
+                recorder.add_moments(attention.module, "head_moments", attention.op.result)
         for head in heads:
             recorder.add_head(head)
         block = function(opened.module, "forward").body.block
@@ -156,12 +181,17 @@ class _Recorder:
             gates = self._histogram(f"{mlp.module}.gates")
             self._take(mlp.gate, mlp.module, lambda x: gates.add(x.abs()))
 
-    def add_moments(self, mlp: OpenMlp) -> None:
-        def add(x: torch.Tensor) -> None:
-            self.moments[name] = self.moments.get(name, 0.0) + x.T @ x
+    def add_moments(self, module: str, name: str, value: SSAValue, whole: bool = False) -> None:
+        """Of a value (T, ...), its rows in pieces."""
 
-        name = f"{mlp.module}.moments"
-        self._take(mlp.input, mlp.module, add)
+        def add(x: torch.Tensor) -> None:
+            rows = x.flatten(1).clone()
+            rows[0] *= math.sqrt(FIRST_TOKEN)
+            for i, part in enumerate(rows.split(rows.shape[1] if whole else PIECE, 1)):
+                key = f"{module}.{name}.{i}"
+                self.moments[key] = self.moments.get(key, 0.0) + part.T @ part
+
+        self._take(value, module, add)
 
     def add_attention(self, attention: AttentionBlock, scope: Scope) -> None:
         inputs = self._writer(f"{attention.module}.inputs", torch.bfloat16)

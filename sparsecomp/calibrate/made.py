@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
+
+from sparsecomp.sparsity import Narrow
 
 from .approximation import Approximation
 from .low_rank import Predictor
@@ -24,6 +27,11 @@ class Made(Protocol):
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(basis, factors), float32, of a nested MLP."""
+        ...
+
+    def narrow(self, module: str, choice: Narrow) -> Mapping[str, torch.Tensor]:
+        """What a narrow block reads in fewer bits, float32, by the names that
+        `rounded_name` gives it."""
         ...
 
     def sketch(self, module: str) -> HeadSketch:

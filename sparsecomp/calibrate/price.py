@@ -41,10 +41,6 @@ from .narrow import narrow_costs
 from .resumable import DenseRun, Resumable
 from .sketch import sketched
 
-NARROW_WINDOWS = 1
-"""Each side of each block is measured. From one window of 256 tokens to another such a divergence
-changes by a factor of 1.5, and from one block to another by 2.6 (SmolLM2)."""
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -187,7 +183,7 @@ def _costs(
     costs: dict[Choice, float] = dict(zip(selective, measured, strict=True))
     if not isinstance(block, HeadBlock):
         narrow = [choice for choice in choices if isinstance(choice, Narrow)]
-        costs |= narrow_costs(model, runs[:NARROW_WINDOWS], block, narrow)
+        costs |= narrow_costs(model, runs, block, narrow, made)
     return costs
 
 

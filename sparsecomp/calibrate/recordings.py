@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -27,7 +28,8 @@ class MlpRecord:
     `inputs` (rows, in) bfloat16 and `labels` (rows, bytes) uint8, the packed bits of the neurons
     that are not 0, are there when its activation gives exact zeros. `values` counts
     `|value| * norm(column of down)` of its neurons, `gates` `|act(gate)|` where it has a gate.
-    `moments` (in, in) float32 are the second moments of its inputs, where they were asked for.
+    `moments` (in, in) float32 are the second moments of its inputs, `neuron_moments` those of what
+    down reads, in pieces (see `collect`), where they were asked for.
     """
 
     units: int
@@ -36,6 +38,7 @@ class MlpRecord:
     values: Histogram
     gates: Histogram | None
     moments: torch.Tensor | None = None
+    neuron_moments: tuple[torch.Tensor, ...] = ()
 
     @property
     def activity(self) -> float:
@@ -49,12 +52,15 @@ class AttentionRecord:
 
     `inputs` (rows, in) bfloat16 of its query projection; `norms` (rows, heads) float32, the
     Euclidean norm of what each head adds to the output (of the head itself, where no linear reads
-    the heads alone).
+    the heads alone). `moments` are the second moments of the inputs, `head_moments` those of the
+    heads, in pieces, where they were asked for.
     """
 
     units: int
     inputs: torch.Tensor
     norms: torch.Tensor
+    moments: tuple[torch.Tensor, ...] = ()
+    head_moments: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,12 +151,19 @@ def load(directory: Path, key: str) -> Recordings | None:
                 rows.get(f"{module}.labels"),
                 Histogram(counts[f"{module}.values"]),
                 Histogram(counts[f"{module}.gates"]) if f"{module}.gates" in counts else None,
-                counts.get(f"{module}.moments"),
+                next(iter(_pieces(counts, f"{module}.moments")), None),
+                _pieces(counts, f"{module}.neuron_moments"),
             )
             for module, units in entries.mlps.items()
         }
         attentions = {
-            module: AttentionRecord(units, rows[f"{module}.inputs"], rows[f"{module}.norms"])
+            module: AttentionRecord(
+                units,
+                rows[f"{module}.inputs"],
+                rows[f"{module}.norms"],
+                _pieces(counts, f"{module}.moments"),
+                _pieces(counts, f"{module}.head_moments"),
+            )
             for module, units in entries.attentions.items()
         }
         heads = {
@@ -160,6 +173,12 @@ def load(directory: Path, key: str) -> Recordings | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError):
         return None
     return Recordings(entries.rows, mlps, attentions, heads)
+
+
+def _pieces(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[torch.Tensor, ...]:
+    """The tensors `name`.0, `name`.1 and so on, as far as there are any."""
+    found = (tensors.get(f"{name}.{i}") for i in itertools.count())
+    return tuple(itertools.takewhile(lambda tensor: tensor is not None, found))  # type: ignore
 
 
 def _map(path: Path, rows: int, width: int, dtype: str) -> torch.Tensor:

@@ -27,7 +27,9 @@ from xdsl.ir import Block as IRBlock
 from xdsl.rewriter import InsertPoint
 
 from sparsecomp.dialects import aten, spz
+from sparsecomp.errors import SparsecompError
 from sparsecomp.sparsity import (
+    FULL_BITS,
     Approximate,
     Choice,
     Cutoff,
@@ -41,8 +43,9 @@ from sparsecomp.sparsity import (
 )
 
 from .base import Form, Pass, PassContext, PassError, functions
-from .blocks import Block, HeadBlock, MlpBlock, blocks, source, weight_shapes
+from .blocks import AttentionBlock, Block, HeadBlock, MlpBlock, blocks, source, weight_shapes
 from .build import from_module, shape_of
+from .narrow import has_long_rows, narrowed, refusal, rounded_name
 from .outline import Outliner
 
 
@@ -75,8 +78,43 @@ class InsertPredictors(Pass):
                 if isinstance(block, HeadBlock):
                     continue  # what chooses its rows gives logits too: sparsify-head
                 choice = sparsity_of(block.op)
-                if choice is not None and not isinstance(choice, Narrow):  # nothing is chosen
+                if isinstance(choice, Narrow):  # nothing is chosen
+                    _read_rounded(module, block, choice, ctx)
+                elif choice is not None:
                     _Insertion(module, block, _source(block, found)).run(choice)
+
+
+def _read_rounded(
+    module: ModuleOp, block: MlpBlock | AttentionBlock, choice: Narrow, ctx: PassContext
+) -> None:
+    """Let all functions read what is rounded of a narrow block's weights, where its rows are long
+    enough for that."""
+    if (problem := refusal(block, choice, ctx.dtype, ctx.wider)) is not None:
+        raise SparsecompError(f"{block.module}: {problem}")
+    shapes = weight_shapes(module)
+    if not has_long_rows(block, shapes):
+        return
+    for part in narrowed(block, choice):
+        for name in part.weights if part.bits < FULL_BITS else ():
+            rounded = rounded_name(name, part.bits)
+            declare(module, rounded, TensorType(f32, shapes[name]))
+            for func in functions(module):
+                for op in func.body.block.ops:
+                    _read_instead(op, SymbolRefAttr(name), SymbolRefAttr(rounded))
+            _drop_unread(module, name)
+
+
+def _read_instead(op: Operation, old: SymbolRefAttr, new: SymbolRefAttr) -> None:
+    op.properties |= {name: new for name, value in op.properties.items() if value == old}
+
+
+def _drop_unread(module: ModuleOp, weight: str) -> None:
+    """The declaration of a weight that no op reads any more, not for a derived one either."""
+    read = any(SymbolRefAttr(weight) in op.properties.values() for op in module.walk())
+    for op in [] if read else list(module.ops):
+        if isinstance(op, aten.Weight | aten.Derived) and op.sym_name.data == weight:
+            op.detach()
+            op.erase()
 
 
 def sparsity_of(op: Operation) -> Choice | None:

@@ -24,6 +24,11 @@ class Narrowed:
     bits: int
 
 
+def rounded_name(weight: str, bits: int) -> str:
+    """What a weight is called as calibration rounds it to so many bits."""
+    return f"{weight}.in_{bits}_bits"
+
+
 def narrowed(block: MlpBlock | AttentionBlock, choice: Narrow) -> list[Narrowed]:
     """All weights that a choice speaks of, those that it leaves in 8 bits too."""
     if isinstance(block, MlpBlock):

@@ -16,7 +16,7 @@ from sparsecomp.passes.insert_predictors import (
     predictor_names,
 )
 from sparsecomp.passes.sparsify_head import sketch_names
-from sparsecomp.sparsity import Approximate, Choice, LowRank, Nested, Plan, Sketch
+from sparsecomp.sparsity import Approximate, Choice, LowRank, Narrow, Nested, Plan, Sketch
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Sparsified:
             elif isinstance(choice, Nested) and choice.rank:
                 pair = self.made.correction(module, choice.rank)
                 found |= zip(correction_names(module), pair, strict=True)
+            elif isinstance(choice, Narrow):
+                found |= self.made.narrow(module, choice)
             elif isinstance(choice, Sketch):
                 sketch = self.made.sketch(module)
                 parts = (sketch.axes, sketch.axes_bias, sketch.rows, sketch.bias)

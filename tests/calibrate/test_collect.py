@@ -11,7 +11,7 @@ from xdsl.ir import SSAValue
 
 from sparsecomp.calibrate import collect as module
 from sparsecomp.calibrate.bits import unpack
-from sparsecomp.calibrate.collect import collect
+from sparsecomp.calibrate.collect import Moments, collect
 from sparsecomp.calibrate.material import heads_material, neurons_material
 from sparsecomp.errors import SparsecompError
 from sparsecomp.passes.base import function
@@ -202,3 +202,32 @@ def test_material_of_a_block_and_of_one_that_looks_ahead(
     (mlp, _), _ = both_kinds(gated)
     with pytest.raises(ValueError, match=f"{mlp.module} has no exact zeros"):
         neurons_material(recorded, [mlp], mlp, gated.weights)
+
+
+def test_second_moments(gated: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what each matrix reads, in pieces; the first token of a window counts more."""
+    monkeypatch.setattr(module, "PIECE", 20)
+    given = (gated.module, gated.weights, windows(), tmp_path / "r", "key")
+    recorded = collect(*given, moments=Moments.ALL)
+    counts = torch.cat([torch.tensor([10.0] + [1.0] * (len(w) - 1)) for w in windows()])
+
+    def expected(rows: torch.Tensor, piece: int = 20) -> list[torch.Tensor]:
+        return [(x * counts[:, None]).T @ x / ROWS for x in rows.flatten(1).split(piece, 1)]
+
+    mlps, attentions = both_kinds(gated)
+    for mlp in mlps:
+        x, weight = values(gated, mlp.input), gated.weights
+        gate = torch.nn.functional.silu(x @ weight(f"{mlp.module}.gate_proj.weight").T)
+        neurons = gate * (x @ weight(f"{mlp.module}.up_proj.weight").T)
+        record = recorded.mlps[mlp.module]
+        assert record.moments is not None and same(record.moments, expected(x, x.shape[1])[0])
+        assert all(map(same, record.neuron_moments, expected(neurons)))
+        assert [len(part) for part in record.neuron_moments] == [20] * (mlp.units // 20) + (
+            [mlp.units % 20] if mlp.units % 20 else []
+        )
+    for attention in attentions:
+        of = recorded.attentions[attention.module]
+        assert all(map(same, of.moments, expected(values(gated, attention.input))))
+        assert all(map(same, of.head_moments, expected(values(gated, attention.op.result))))
+        assert len(of.moments) == len(of.head_moments) == 2
+    assert not collect(*given[:3], tmp_path / "s", "key").mlps[mlps[0].module].neuron_moments

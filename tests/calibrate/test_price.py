@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -25,12 +25,13 @@ from sparsecomp.observer import SilentObserver
 from sparsecomp.passes.base import PassContext, function
 from sparsecomp.passes.blocks import HeadBlock, MlpBlock, blocks
 from sparsecomp.passes.insert_predictors import InsertPredictors
-from sparsecomp.passes.narrow import narrowed
+from sparsecomp.passes.narrow import narrowed, rounded_name
 from sparsecomp.reference.evaluate import evaluate
 from sparsecomp.reference.interpreter import Interpreter
 from sparsecomp.rounding import round_to
 from sparsecomp.sparsify import Sparsified
 from sparsecomp.sparsity import (
+    FEWER_BITS,
     Approximate,
     Choice,
     Cutoff,
@@ -61,6 +62,7 @@ class Given:
     of_units: Predictor | None = None
     of_neurons: Approximation | None = None
     of_head: HeadSketch | None = None
+    rounded: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def predictor(self, module: str, rank: int) -> Predictor:
         assert self.of_units is not None
@@ -72,6 +74,9 @@ class Given:
 
     def correction(self, module: str, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
         raise AssertionError("nothing here is corrected")
+
+    def narrow(self, module: str, choice: Narrow) -> Mapping[str, torch.Tensor]:
+        return self.rounded
 
     def sketch(self, module: str) -> HeadSketch:
         assert self.of_head is not None
@@ -162,22 +167,30 @@ def test_the_price_of_fewer_bits(kind: str, request: pytest.FixtureRequest) -> N
     narrow = [block for block in resumable.blocks if not isinstance(block, HeadBlock)][-2:]
     assert len({type(block) for block in narrow}) == 2
     for block in narrow:
-        costs = narrow_costs(resumable, runs, block, NARROW)
-        sides = narrowed(block, Narrow(bits=6, output_bits=6))
-        expected = [rounded_model(model, side.weights) for side in sides]
-        assert min(expected) > 0
-        assert [costs[choice] for choice in NARROW[:2]] == pytest.approx(expected, rel=1e-3)
-        assert costs[NARROW[2]] == pytest.approx(sum(expected), rel=1e-3)
-        candidates = {block.module: [Candidate(NARROW[0])]}
-        (option,) = price(resumable, windows()[:1], candidates, Given(), SilentObserver())[
-            block.module
-        ]
-        assert option.cost == narrow_costs(resumable, runs[:1], block, NARROW)[NARROW[0]]
+        sides = narrowed(block, Narrow(bits=6, output_bits=4))
+        given = Given(
+            rounded={
+                rounded_name(name, bits): round_to(model.weights(name), bits)
+                for side in sides
+                for name in side.weights
+                for bits in FEWER_BITS
+            }
+        )
+        costs = narrow_costs(resumable, runs, block, NARROW, given)
+        inputs, outputs = (rounded_model(model, side.weights, side.bits) for side in sides)
+        assert min(inputs, outputs) > 0
+        assert costs[Narrow(bits=6, output_bits=8)] == pytest.approx(inputs, rel=1e-3)
+        assert costs[Narrow(bits=8, output_bits=4)] == pytest.approx(outputs, rel=1e-3)
+        both = Narrow(bits=6, output_bits=4)
+        assert costs[both] == pytest.approx(inputs + outputs, rel=1e-3)
+        candidates = {block.module: [Candidate(both)]}
+        (option,) = price(resumable, windows(), candidates, given, SilentObserver())[block.module]
+        assert option.cost == costs[both]
 
 
-def rounded_model(model: Model, names: Sequence[str]) -> float:
-    """KL(dense || rounded) in nats a token, with these weights in 6 bits."""
-    tensors = {name: round_to(model.weights(name), 6) for name in names}
+def rounded_model(model: Model, names: Sequence[str], bits: int) -> float:
+    """KL(dense || rounded) in nats a token, with these weights in so many bits."""
+    tensors = {name: round_to(model.weights(name), bits) for name in names}
     total = 0.0
     for window in windows():
         dense, rounded = (log_p(model, model.module, window, t) for t in ({}, tensors))

@@ -114,7 +114,9 @@ def test_sorted_neurons_and_a_sketched_head(
         "model.layers.0.self_attn": Narrow(bits=6, output_bits=6),
         "lm_head": Sketch(count=12, density=12 / UNITS, offset=0.25),
     }
-    masked = Masked(path, impose(choices, 64, UNITS, BEST, parts=2), POSITIONS, Dtype.INT8)
+    masked = Masked(
+        path, impose(choices, 64, UNITS, BEST, parts=2, model=path), POSITIONS, Dtype.INT8
+    )
     opened = Opened(masked.for_gpu(), masked.weights, tmp_path)
     reference = Session(masked.scheduled(1), masked.weights, positions=POSITIONS)
     opened.prefill(IDS[:PROMPT])

@@ -96,14 +96,14 @@ def test_sparse_blocks_over_quantised_weights(choices: dict[str, Choice], tmp_pa
 LAYER = "model.layers.{}"
 NARROW: dict[str, Choice] = {
     f"{LAYER.format(0)}.mlp": Narrow(bits=6, output_bits=6),
-    f"{LAYER.format(0)}.self_attn": Narrow(bits=6, output_bits=6),
+    f"{LAYER.format(0)}.self_attn": Narrow(bits=4, output_bits=6),
     f"{LAYER.format(1)}.mlp": Narrow(bits=8, output_bits=6),
 }
 
 
 def test_blocks_in_fewer_bits(tmp_path: Path) -> None:
     path = make_model_dir("llama", tmp_path / "model", **SHAPES["llama"], num_hidden_layers=2)
-    sparse = impose(NARROW, HIDDEN, UNITS)
+    sparse = impose(NARROW, HIDDEN, UNITS, model=path)
     expected = reference(Masked(path, sparse, POSITIONS, Dtype.INT8), 3)
     with compiled(path, tmp_path / "a.spz", dtype=Dtype.INT8, workers=3, sparse=sparse) as model:
         assert error(logits(model), expected) < MAX_ERROR
@@ -112,9 +112,9 @@ def test_blocks_in_fewer_bits(tmp_path: Path) -> None:
     dense = Masked(path, None, POSITIONS, Dtype.INT8)
     assert error(reference(dense, 3), expected) > 2 * MAX_ERROR
     whole = bytes_per_token(dense.scheduled(3))
-    (inner, outer) = (nibbles.low_bytes(n, 8) - nibbles.low_bytes(n, 6) for n in (HIDDEN, UNITS))
+    inner, outer = (nibbles.low_bytes(n, 8) - nibbles.low_bytes(n, 6) for n in (HIDDEN, UNITS))
     assert whole[Part.MLP] - read[Part.MLP] == 2 * UNITS * inner + 2 * HIDDEN * outer
-    assert whole[Part.ATTENTION] - read[Part.ATTENTION] == 2 * HIDDEN * inner
+    assert whole[Part.ATTENTION] - read[Part.ATTENTION] == (2 + 1) * HIDDEN * inner
 
 
 def test_bytes_are_counted_with_scales_and_planes(tmp_path: Path) -> None:

@@ -293,6 +293,15 @@ def test_a_recipe_that_does_not_fit(block: str, problem: str, room: Path) -> Non
     assert not list(room.glob("*never*"))
 
 
+def test_a_recipe_is_checked_before_calibration(room: Path) -> None:
+    file, kept = room / "early.yaml", room / "not-yet"
+    block = "model.decoder.layers.1.self_attn: {kind: narrow, bits: 6, output_bits: 4}"
+    file.write_text(f"recipe: 1\nblocks:\n  {block}\n")
+    with pytest.raises(SparsecompError, match=r"self_attn: narrow needs .* --dtype int8"):
+        compiled(room / "never.spz", recipe=file, calibration_dir=kept)
+    assert not kept.exists()
+
+
 def test_choices_compare_by_value() -> None:
     """What the search and the recipe rely on."""
     assert Cutoff(of=Exact.GATE, threshold=1.0, density=0.5) == Cutoff(

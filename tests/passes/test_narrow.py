@@ -67,11 +67,14 @@ def stored(
     dtype: Dtype = Dtype.INT8,
     wider: tuple[str, ...] = (),
 ) -> dict[str, int]:
-    """Weights by name, and the bits that they are stored in."""
+    """Weights by name, and the bits that they are stored in; what is in fewer has a name that says
+    so."""
     passes = ["allocate-sparsity", "insert-predictors", "quantize-weights"]
     lines = optimise(text, passes, Recipe("tiny", 0, choices, wider), dtype).splitlines()
     found = (line.split() for line in lines if "stored" in line)
-    return {words[1].strip("@"): int(words[-1].strip("i}")) for words in found}
+    bits = {words[1].strip("@"): int(words[-1].strip("i}")) for words in found}
+    assert all(n == 8 or name.endswith(f".in_{n}_bits") for name, n in bits.items())
+    return {name.split(".in_")[0]: n for name, n in bits.items()}
 
 
 def test_a_block_keeps_its_own_weights_in_fewer_bits() -> None:
@@ -82,6 +85,8 @@ def test_a_block_keeps_its_own_weights_in_fewer_bits() -> None:
     assert stored({"attn": INPUTS}, GATED) == everywhere | {"q": 6}
     assert stored({"mlp": INPUTS}) == everywhere | {"mlp.gate": 6, "mlp.up": 6}
     assert stored({"attn": OUTPUTS, "mlp": OUTPUTS}) == everywhere | {"o": 6, "mlp.down": 6}
+    fewer = {"mlp.gate": 4, "mlp.up": 4, "mlp.down": 6}
+    assert stored({"mlp": Narrow(bits=4, output_bits=6)}) == everywhere | fewer
 
 
 @pytest.mark.parametrize(
@@ -128,6 +133,8 @@ def test_what_a_narrow_block_reads() -> None:
     # 128 rows of queries, 128 columns of the output projection.
     assert cost.bytes(BOTH) == 128 * 2 * six
     assert cost.bytes(INPUTS) == 128 * (six + eight)
+    four = nibbles.row_bytes(64, 4)
+    assert cost.bytes(Narrow(bits=4, output_bits=6)) == 128 * (four + six)
     # It is read in order, without a list or a barrier.
     assert cost.cost(BOTH) == cost.bytes(BOTH)
     without = BlockCost.of(found(GATED)[0], shapes, Dtype.INT8)
