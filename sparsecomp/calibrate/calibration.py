@@ -127,7 +127,7 @@ class Calibration:
                 self._check(self.blocks[module], choice)
         observer.stage("calibrate", f"{splits.train.tokens:,} tokens to learn from")
         moments = self._moments(recipe)
-        key = f"{model.identity} {splits.train.sha256}{moments.name.lower()} moments"
+        key = f"{model.identity} {splits.train.sha256} {moments.name.lower()} moments"
         self.store = Store(directory, f"{key} seed {seed} lookahead {lookahead}")
         self.recordings: Recordings = collect(
             model.module,

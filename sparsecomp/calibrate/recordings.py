@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -177,8 +176,10 @@ def load(directory: Path, key: str) -> Recordings | None:
 
 def _pieces(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[torch.Tensor, ...]:
     """The tensors `name`.0, `name`.1 and so on, as far as there are any."""
-    found = (tensors.get(f"{name}.{i}") for i in itertools.count())
-    return tuple(itertools.takewhile(lambda tensor: tensor is not None, found))  # type: ignore
+    found: list[torch.Tensor] = []
+    while (piece := tensors.get(f"{name}.{len(found)}")) is not None:
+        found.append(piece)
+    return tuple(found)
 
 
 def _map(path: Path, rows: int, width: int, dtype: str) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """insert-predictors: before each block that is to be sparse, what chooses its units.
 
 The block then keeps the chosen units and counts the others as 0. This is the plain meaning, which
-calibration measures and which the fuse-sparse passes turn into work that is not done.
+calibration measures and which the fuse-sparse passes turn into work that is not done. Of a narrow
+block nothing is chosen: it reads what calibration rounds in place of its weights.
 """
 
 from __future__ import annotations

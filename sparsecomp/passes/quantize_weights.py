@@ -23,7 +23,7 @@ from .base import Form, Pass, PassContext, covers, function, functions, module_p
 from .blocks import HeadBlock, blocks, weight_shapes
 from .choose_layouts import Need, declarations, needs, read_by_columns, symbols
 from .insert_predictors import sparsity_of
-from .narrow import has_long_rows, narrowed, refusal
+from .narrow import has_long_rows, narrowed
 
 BITS = {Dtype.INT8: 8, Dtype.INT4: 4}
 CORRECTION_BITS = 4
@@ -38,7 +38,7 @@ class QuantizeWeights(Pass):
         declared = declarations(module)
         for name in ctx.wider:
             _check(name, declared)
-        _store_narrow(module, ctx, declared)
+        _store_narrow(module, declared)
         _store(module, ctx, declared)
         for op in _coarse_neurons(module):
             stored = {declared[name].attributes.get("stored") for name in symbols(op, "gate", "up")}
@@ -49,17 +49,13 @@ class QuantizeWeights(Pass):
                 )
 
 
-def _store_narrow(
-    module: ModuleOp, ctx: PassContext, declared: Mapping[str, aten.Weight | aten.Derived]
-) -> None:
+def _store_narrow(module: ModuleOp, declared: Mapping[str, aten.Weight | aten.Derived]) -> None:
     """The weights of narrow blocks; those with rows too short for it stay like the others."""
     shapes = weight_shapes(module)
     for block in blocks(function(module, "decode")):
         choice = sparsity_of(block.op)
         if not isinstance(choice, Narrow) or isinstance(block, HeadBlock):
             continue
-        if (problem := refusal(block, choice, ctx.dtype, ctx.wider)) is not None:
-            raise SparsecompError(f"{block.module}: {problem}")
         if has_long_rows(block, shapes):
             for part in narrowed(block, choice):
                 for name in part.weights:
