@@ -10,6 +10,7 @@ others are left to make up for them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -23,23 +24,43 @@ BLOCK = 64
 (section 3.2)."""
 
 
-def gptq(weight: torch.Tensor, bits: int, moments: Sequence[torch.Tensor]) -> torch.Tensor:
+@dataclass(frozen=True)
+class Compensation:
+    """How the inputs (n,) of a matrix make up for each other. `order`: those of large moments come
+    first, so that most are left to make up for them. `passed_on` (n, n), float32, in that order:
+    how an error in each is best made up for by those behind it, the upper Cholesky factor of the
+    inverse of their moments (section 3.3). `importance` (n,), float32: their mean squares."""
+
+    order: torch.Tensor
+    passed_on: torch.Tensor
+    importance: torch.Tensor
+
+    @staticmethod
+    def by(moments: torch.Tensor) -> Compensation:
+        """By the second moments (n, n) of the inputs."""
+        damped = _damped(moments)
+        diagonal = damped.diagonal()
+        order = diagonal.argsort(descending=True, stable=True)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped[order][:, order]))
+        passed_on = torch.linalg.cholesky(inverse, upper=True)
+        return Compensation(order, passed_on.float(), diagonal.float())
+
+
+def gptq(weight: torch.Tensor, bits: int, inputs: Sequence[Compensation]) -> torch.Tensor:
     """`weight` (rows, width) by values that 6 or 4 `bits` have, float32.
 
-    `moments` are the second moments of the inputs, (inputs, inputs) of each piece of a row, one
-    piece behind the other: errors are made up for within a piece. Rounding the values to so many
-    bits again gives them again, but for the few rows of which two weights stand out about as much.
+    `inputs` are of each piece of a row, one piece behind the other: errors are made up for within a
+    piece. Rounding the values to so many bits again gives them again, but for the few rows
+    of which two weights stand out about as much.
     """
     width = weight.shape[1]
-    moments = [_damped(of) for of in moments]
-    importance = torch.cat([of.diagonal() for of in moments]).float()
-    nearest = rounded(weight, bits, importance)
+    nearest = rounded(weight, bits, torch.cat([of.importance for of in inputs]))
     scales = nearest.scales.float().repeat_interleave(GROUP, 1)[:, :width]
     pinned = _pinned(weight, nearest.index, scales, bits)
-    sizes = [len(of) for of in moments]
+    sizes = [len(of.order) for of in inputs]
     split = [t.split(sizes, 1) for t in (weight.float(), scales, pinned)]
-    pieces = zip(*split, moments, strict=True)
-    return torch.cat([_rounded_in_turn(w, s, p, m, bits) for w, s, p, m in pieces], 1)
+    pieces = zip(*split, inputs, strict=True)
+    return torch.cat([_rounded_in_turn(w, s, p, of, bits) for w, s, p, of in pieces], 1)
 
 
 def _pinned(
@@ -65,27 +86,26 @@ def _rounded_in_turn(
     weight: torch.Tensor,
     scales: torch.Tensor,
     pinned: torch.Tensor,
-    moments: torch.Tensor,
+    inputs: Compensation,
     bits: int,
 ) -> torch.Tensor:
-    """All (rows, width) but the moments. Inputs of large moments come first: most are left to make
-    up for them."""
-    order = moments.diagonal().argsort(descending=True, stable=True)
-    passed_on = _passed_on(moments[order][:, order])
-    left, scales, pinned = (t[:, order].clone() for t in (weight, scales, pinned))
+    """All (rows, width). Within, an input's weights lie side by side: all of them are rounded at
+    once."""
+    left, scales, pinned = (t.T[inputs.order].contiguous() for t in (weight, scales, pinned))
+    scales, free = divisor(scales), pinned.isnan()
     found = torch.empty_like(left)
-    for start in range(0, len(order), BLOCK):
-        stop = min(start + BLOCK, len(order))
-        errors = torch.empty(len(left), stop - start)
-        for i in range(start, stop):
-            scale = scales[:, i]
-            value = grid(nearest_codes(left[:, i] / divisor(scale), bits), bits) * scale
-            found[:, i] = torch.where(pinned[:, i].isnan(), value, pinned[:, i])
-            error = (left[:, i] - found[:, i]) / passed_on[i, i]
-            left[:, i + 1 : stop] -= error[:, None] * passed_on[i, i + 1 : stop]
-            errors[:, i - start] = error
-        left[:, stop:] -= errors @ passed_on[start:stop, stop:]
-    return found[:, order.argsort()]
+    for start in range(0, len(left), BLOCK):
+        block = slice(start, start + BLOCK)
+        now, factor = left[block], inputs.passed_on[block, block]
+        errors = torch.empty_like(now)
+        for i, scale in enumerate(scales[block]):
+            value = grid(nearest_codes(now[i] / scale, bits), bits) * scale
+            found[start + i] = torch.where(free[start + i], value, pinned[start + i])
+            errors[i] = (now[i] - found[start + i]) / factor[i, i]
+            now[i + 1 :].addr_(factor[i, i + 1 :], errors[i], alpha=-1)
+        behind = start + len(now)
+        left[behind:].addmm_(inputs.passed_on[block, behind:].T, errors, alpha=-1)
+    return found[inputs.order.argsort()].T.contiguous()
 
 
 def _damped(moments: torch.Tensor) -> torch.Tensor:
@@ -94,10 +114,3 @@ def _damped(moments: torch.Tensor) -> torch.Tensor:
     mean = float(damped.diagonal().mean())
     damped.diagonal().add_(mean * DAMPING if mean > 0 else 1.0)
     return damped
-
-
-def _passed_on(moments: torch.Tensor) -> torch.Tensor:
-    """How an error in each input is best made up for by those behind it: the upper Cholesky factor
-    of the inverse of the moments (section 3.3), float32."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
-    return torch.linalg.cholesky(inverse, upper=True).float()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sparsecomp.calibrate.gptq import gptq
+from sparsecomp.calibrate.gptq import Compensation, gptq
 from sparsecomp.rounding import round_to
 
 ROWS, WIDTH = 24, 192
@@ -34,14 +34,14 @@ def error(rounded: torch.Tensor, of: torch.Tensor) -> float:
 @pytest.mark.parametrize("bits", [6, 4])
 def test_errors_make_up_for_each_other(bits: int) -> None:
     of = moments()
-    nearest, found = round_to(weights(), bits), gptq(weights(), bits, [of])
+    nearest, found = round_to(weights(), bits), gptq(weights(), bits, [Compensation.by(of)])
     assert error(found, of) < 0.2 * error(nearest, of)
     assert (found - weights()).square().sum() > (nearest - weights()).square().sum()
 
 
 @pytest.mark.parametrize("bits", [6, 4])
 def test_rounding_again_changes_nothing(bits: int) -> None:
-    found = gptq(weights(), bits, [moments()])
+    found = gptq(weights(), bits, [Compensation.by(moments())])
     # Of an outlier the rest beside its code is kept in bfloat16.
     assert torch.allclose(round_to(found, bits), found, rtol=2**-8, atol=0)
     codes = (round_to(found, bits) == found).float().mean()
@@ -49,15 +49,15 @@ def test_rounding_again_changes_nothing(bits: int) -> None:
 
 
 def test_of_inputs_that_know_nothing_of_each_other_it_is_the_nearest() -> None:
-    found = gptq(weights(), 6, [torch.eye(WIDTH)])
+    found = gptq(weights(), 6, [Compensation.by(torch.eye(WIDTH))])
     assert torch.allclose(found, round_to(weights(), 6), rtol=2**-8, atol=0)
 
 
 def test_pieces_are_made_up_for_alone() -> None:
     of = moments()
     pieces = [of[:128, :128], of[128:, 128:]]
-    apart = gptq(weights(), 6, pieces)
-    together = gptq(weights(), 6, [torch.block_diag(*pieces)])
+    apart = gptq(weights(), 6, [Compensation.by(piece) for piece in pieces])
+    together = gptq(weights(), 6, [Compensation.by(torch.block_diag(*pieces))])
     assert (apart == together).float().mean() > 0.98  # sums in another order
     assert error(apart, of) < error(round_to(weights(), 6), of)
 
@@ -65,7 +65,9 @@ def test_pieces_are_made_up_for_alone() -> None:
 def test_inputs_that_are_never_there() -> None:
     of = moments()
     of[:, 5:100] = of[5:100] = 0
-    found = gptq(weights(), 4, [of])
+    found = gptq(weights(), 4, [Compensation.by(of)])
     assert found.isfinite().all()
     assert error(found, of) < 0.5 * error(round_to(weights(), 4), of)
-    assert torch.allclose(gptq(weights(), 6, [0 * of]), round_to(weights(), 6), atol=0.3)
+    assert torch.allclose(
+        gptq(weights(), 6, [Compensation.by(0 * of)]), round_to(weights(), 6), atol=0.3
+    )
