@@ -158,9 +158,9 @@ FULL_BITS, FEWER_BITS = 8, (6, 4)
 class Narrow:
     """All units, from weights in fewer bits than the model's 8: no token reads the low ones.
 
-    `bits` are those of the matrices that read the block's input: gate and up of an MLP; of an
-    attention its query projection, for keys and values are read by every later token. `output_bits`
-    are those of down, or of the output projection. Each is 8, 6 or 4. Weights are rounded so that
+    `bits` are those of the matrices that read the block's input: gate and up of an MLP, the query,
+    key and value projections of an attention. `output_bits` are those of down, or of the output
+    projection. Each is 8, 6 or 4. Weights are rounded so that
     errors make up for each other (GPTQ, arXiv 2210.17323).
     """
 

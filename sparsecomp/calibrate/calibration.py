@@ -60,7 +60,7 @@ from .candidates import (
     ranks,
     sketch_counts,
 )
-from .collect import Moments, collect
+from .collect import Moments, collect, moments_for_keys
 from .correction import ALIGN, correction, rank_for
 from .gptq import Compensation, gptq
 from .low_rank import First, Point, Predictor, Rows, Trained, held_rows, measure, train
@@ -144,8 +144,8 @@ class Calibration:
         self._corrections: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = {}
         self._sketches: dict[str, HeadSketch] = {}
         self._rounded: dict[tuple[str, int], Rounded] = {}
-        # Several matrices and widths of a block need it, one after the other.
-        self._compensation = functools.lru_cache(maxsize=2)(self._compensate)
+        # Asked for in turn for each width of a block's weights.
+        self._compensations = functools.lru_cache(maxsize=4)(self._compensate)
 
     def _moments(self, recipe: Recipe | None) -> Moments:
         """The second moments that something may be made of: rounded weights, what corrects coarse
@@ -292,21 +292,27 @@ class Calibration:
     def _in_bits(self, block: MlpBlock | AttentionBlock, weight: str, bits: int) -> torch.Tensor:
         value = weight_of(block.op, weight, Scope(1, self.weights, Derived(self.model.positions)))
         if (weight, bits) not in self._rounded:
-            inputs = self._compensation(block.module, weight == _output_weight(block))
-            self._rounded[weight, bits] = rounded(gptq(value, bits, inputs), bits)
+            compensations = self._compensations(block, weight)
+            self._rounded[weight, bits] = rounded(gptq(value, bits, compensations), bits)
         return self._rounded[weight, bits].values(value.shape[1])
 
-    def _compensate(self, module: str, of_output: bool) -> list[Compensation]:
-        """What the matrices of a block that read its input, or its output matrix, are rounded
-        by."""
-        if module in self.recordings.mlps:
-            mlp = self.recordings.mlps[module]
+    def _compensate(self, block: MlpBlock | AttentionBlock, weight: str) -> list[Compensation]:
+        """By the moments of what a weight of a block is multiplied with."""
+        return [Compensation.by(piece) for piece in self._moments_of(block, weight)]
+
+    def _moments_of(
+        self, block: MlpBlock | AttentionBlock, weight: str
+    ) -> tuple[torch.Tensor, ...]:
+        if isinstance(block, MlpBlock):
+            mlp = self.recordings.mlps[block.module]
             assert mlp.moments is not None
-            moments = mlp.neuron_moments if of_output else (mlp.moments,)
-        else:
-            attention = self.recordings.attentions[module]
-            moments = attention.head_moments if of_output else attention.moments
-        return [Compensation.by(piece) for piece in moments]
+            return mlp.neuron_moments if weight == block.op.down.string_value() else (mlp.moments,)
+        attention = self.recordings.attentions[block.module]
+        if block.output is not None and weight == block.output.weight.string_value():
+            return attention.head_moments
+        if weight == block.query.weight.string_value():
+            return attention.moments
+        return moments_for_keys(attention, self.splits.train.windows)
 
     def _narrow(self, block: MlpBlock | AttentionBlock) -> Iterator[Candidate]:
         """Choices with fewer bits, where the block has more."""
@@ -439,13 +445,6 @@ def _rows_of(block: MlpBlock) -> list[str]:
     """The matrices of a block whose rows are neurons: (gate,) up."""
     gate = [block.op.gate] if isinstance(block.op, spz.GatedMlp) else []
     return [symbol.string_value() for symbol in (*gate, block.op.up)]
-
-
-def _output_weight(block: MlpBlock | AttentionBlock) -> str | None:
-    """The matrix that gives a block's output."""
-    if isinstance(block, MlpBlock):
-        return block.op.down.string_value()
-    return None if block.output is None else block.output.weight.string_value()
 
 
 def _check_fits(block: Block, choice: Choice) -> None:

@@ -212,7 +212,7 @@ def _selective_costs(
 
     def divergence(choice: Selective) -> float:
         pairs = zip(outputs(choice), runs, strict=True)
-        return sum(model.divergence(run, block.op, out) for out, run in pairs) / tokens
+        return sum(model.divergence(run, (block.op,), [out]) for out, run in pairs) / tokens
 
     errors = [error(choice) for choice in choices]
     inexact = sorted(e for e in errors if e > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,13 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Operation, SSAValue
 
 from sparsecomp.passes.base import function
-from sparsecomp.passes.blocks import AttentionBlock, Block, blocks
+from sparsecomp.passes.blocks import Block, HeadBlock, blocks
+from sparsecomp.passes.narrow import narrowed
 from sparsecomp.reference.evaluate import Derived, Scope, Weights, execute, needed
+from sparsecomp.sparsity import FEWER_BITS, Narrow
+
+Side = tuple[Operation, ...]
+"""Ops of a block whose results change together."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,18 @@ class Resumable:
         self.derived = Derived(positions)
         self.blocks = blocks(forward)
         places = {op: place for place, op in enumerate(ops)}
-        self._after = {op: places[op] + 1 for block in self.blocks for op in _changed(block)}
-        self._live = {op: self._values_after(op) for op in self._after}
+        sides = [side for block in self.blocks for side in _sides(block)]
+        self._rest = {
+            side: [op for op in ops[min(places[op] for op in side) :] if op not in side]
+            for side in sides
+        }
+        """The ops behind the first of a side, by side."""
+        self._live = {side: self._values_before(side) for side in sides}
 
-    def _values_after(self, op: Operation) -> list[SSAValue]:
-        """The values that the ops behind one read and that are there before it."""
-        rest = self.ops[self._after[op] :]
-        made = {result for op in rest for result in op.results} | {*op.results}
-        read = {operand for op in rest for operand in op.operands} - made
+    def _values_before(self, side: Side) -> list[SSAValue]:
+        """The values that the ops behind a side read and that are there before it."""
+        made = {result for op in (*side, *self._rest[side]) for result in op.results}
+        read = {operand for op in self._rest[side] for operand in op.operands} - made
         return [value for value in read if value not in self.arguments]
 
     def finish(self, block: Block, output: torch.Tensor) -> torch.Tensor:
@@ -64,8 +73,8 @@ class Resumable:
     def run(self, window: np.ndarray) -> DenseRun:
         """The dense model over token ids (T,)."""
         wanted = {value for live in self._live.values() for value in live}
-        wanted |= {operand for op in self._after for operand in op.operands}
-        wanted |= {block.op.results[0] for block in self.blocks}
+        wanted |= {value for side in self._rest for op in side for value in op.operands}
+        wanted |= {op.results[0] for side in self._rest for op in side}
         wanted |= {block.input for block in self.blocks}
         values = self._arguments(window)
 
@@ -76,14 +85,14 @@ class Resumable:
         (logits,) = execute(self.ops, [self.logits], values, self.scope(len(window)), keep)
         return DenseRun(F.log_softmax(logits, dim=-1), values)
 
-    def divergence(self, dense: DenseRun, op: Operation, output: torch.Tensor) -> float:
-        """KL(dense || changed) in nats, summed over the window, with another result of an op: a
-        block's, or an attention's query or output projection."""
-        bindings = {value: dense.values[value] for value in self._live[op]}
+    def divergence(self, dense: DenseRun, side: Side, outputs: Sequence[torch.Tensor]) -> float:
+        """KL(dense || changed) in nats, summed over the window, with other results of some ops: of
+        a block's own, or of an attention's linears before it, or behind it."""
+        bindings = {value: dense.values[value] for value in self._live[side]}
         bindings |= {value: dense.values[value] for value in self.arguments}
-        bindings[op.results[0]] = output
-        rest = self.ops[self._after[op] :]
-        (logits,) = execute(rest, [self.logits], bindings, self.scope(len(dense.log_p)))
+        bindings |= {op.results[0]: out for op, out in zip(side, outputs, strict=True)}
+        rest, scope = self._rest[side], self.scope(len(dense.log_p))
+        (logits,) = execute(rest, [self.logits], bindings, scope)
         log_q = F.log_softmax(logits, dim=-1)
         return float(F.kl_div(log_q, dense.log_p, reduction="sum", log_target=True))
 
@@ -92,9 +101,10 @@ class Resumable:
         return dict(zip(self.arguments, (ids, torch.arange(len(ids))), strict=True))
 
 
-def _changed(block: Block) -> list[Operation]:
-    """The ops of a block whose results a choice changes."""
-    found: list[Operation] = [block.op]
-    if isinstance(block, AttentionBlock):
-        found += [op for op in (block.query, block.output) if op is not None]
+def _sides(block: Block) -> list[Side]:
+    """The ops of a block whose results a choice changes together."""
+    found: list[Side] = [(block.op,)]
+    if not isinstance(block, HeadBlock):
+        every = Narrow(bits=FEWER_BITS[0], output_bits=FEWER_BITS[0])
+        found += [part.ops for part in narrowed(block, every)]
     return found

@@ -43,13 +43,17 @@ class MlpBlock:
 class AttentionBlock:
     """An attention with a query projection of its own; its units are heads.
 
-    `output` is the linear that reads the heads' result, when nothing lies between.
+    `output` is the linear that reads the heads' result, when nothing lies between; `key` and
+    `value` those of keys and values, when nothing else reads these and they share the query's
+    input.
     """
 
     module: str
     op: spz.Attention | spz.CachedAttention
     units: int
     query: spz.Linear
+    key: spz.Linear | None
+    value: spz.Linear | None
     output: spz.Linear | None
 
     @property
@@ -98,10 +102,12 @@ def _blocks(func: FuncOp, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Blo
                 if len(shape_of(op.x)) == 2:
                     yield MlpBlock(module_path(op), op, shapes[op.up.string_value()][0])
             case spz.Attention() | spz.CachedAttention():
-                query = query_of(op)
+                query = linear_behind(op.q)
                 if query is not None:
                     heads = shape_of(op.q)[1]
-                    yield AttentionBlock(module_path(op), op, heads, query, output_of(op))
+                    key, value = (_beside(query, linear_behind(value)) for value in (op.k, op.v))
+                    output = output_of(op)
+                    yield AttentionBlock(module_path(op), op, heads, query, key, value, output)
             case spz.LmHead() if len(shape_of(op.x)) == 2:
                 yield HeadBlock(module_path(op), op, shapes[op.weight.string_value()][0])
 
@@ -115,9 +121,9 @@ def weight_shapes(module: ModuleOp) -> dict[str, tuple[int, ...]]:
     }
 
 
-def query_of(op: spz.Attention | spz.CachedAttention) -> spz.Linear | None:
-    """The linear whose result, head by head, becomes the queries and nothing else."""
-    value = op.q
+def linear_behind(value: SSAValue) -> spz.Linear | None:
+    """The linear whose result, head by head, becomes the queries, keys or values of an attention
+    and nothing else."""
     while True:
         if len(list(value.uses)) != 1:
             return None
@@ -130,6 +136,11 @@ def query_of(op: spz.Attention | spz.CachedAttention) -> spz.Linear | None:
         if len(same) != 1:
             return None
         value = same[0]
+
+
+def _beside(query: spz.Linear, linear: spz.Linear | None) -> spz.Linear | None:
+    """The linear, if it reads what the queries are made of."""
+    return linear if linear is not None and linear.x is query.x else None
 
 
 def output_of(op: spz.Attention | spz.CachedAttention) -> spz.Linear | None:

@@ -84,12 +84,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class BlockCost:
-    """A block on a target: sizes from its weights' shapes, bytes as they are stored."""
+    """A block on a target: sizes from its weights' shapes, bytes as they are stored. `shared` is
+    what is read whichever units are: an attention's rows of keys and values; `low_shared` of these
+    are low planes."""
 
     units: int
     inputs: int
     unit: Unit
     dtype: Dtype
+    shared: int = 0
+    low_shared: int = 0
 
     @staticmethod
     def of(block: Block, shapes: Mapping[str, tuple[int, ...]], dtype: Dtype) -> BlockCost:
@@ -111,7 +115,10 @@ class BlockCost:
         row, low_row = (rows * of(inputs, dtype) for of in (row_bytes, low_bytes))
         column, low_column = (columns * of(out, dtype) for of in (row_bytes, low_bytes))
         unit = Unit(row, 1, column, low_row, low_column)
-        return BlockCost(block.units, inputs, unit, dtype)
+        beside = [op.weight.string_value() for op in (block.key, block.value) if op is not None]
+        count = sum(shapes[name][0] for name in beside)
+        shared = [count * of(inputs, dtype) for of in (row_bytes, low_bytes)]
+        return BlockCost(block.units, inputs, unit, dtype, *shared)
 
     def predictor_bytes(self, choice: Selective) -> int:
         """Bytes of a predictor, an approximation, a correction or a sketch; 0 for a cutoff."""
@@ -143,10 +150,11 @@ class BlockCost:
     def bytes(self, choice: Choice | None) -> float:
         """Expected bytes of weights that a token reads, the predictor's too; None: dense."""
         if choice is None:
-            return float(self.units * self.unit.bytes)
+            return float(self.shared + self.units * self.unit.bytes)
         if isinstance(choice, Narrow):
-            return float(self.units * self._narrow(choice))
-        return self.predictor_bytes(choice) + self._in_order(choice) + self._listed(choice)
+            return float(self._narrow(choice))
+        read = self.shared + self.predictor_bytes(choice)
+        return read + self._in_order(choice) + self._listed(choice)
 
     def cost(self, choice: Choice | None) -> float:
         """The same as bytes read in order."""
@@ -160,7 +168,8 @@ class BlockCost:
                 barriers, lists = 2 if choice.rank else 1, 2
                 listed = choice.density * LISTED_FINE + choice.coarse * LISTED_COARSE
         return (
-            self.predictor_bytes(choice)
+            self.shared
+            + self.predictor_bytes(choice)
             + self._in_order(choice)
             + self._listed(choice, ADDED if self.dtype in BITS else 1.0)
             + self.units * listed
@@ -169,12 +178,12 @@ class BlockCost:
         )
 
     def _narrow(self, choice: Narrow) -> int:
-        """Bytes of a unit without the bits that are left out: low planes have those of HIGH_BITS
-        too few."""
+        """Bytes without the bits that are left out: low planes have those of HIGH_BITS too few."""
         unit, low = self.unit, FULL_BITS - nibbles.HIGH_BITS
-        row = unit.low_row * (FULL_BITS - choice.bits) // low
-        column = unit.low_column * (FULL_BITS - choice.output_bits) // low
-        return unit.bytes - unit.rows * row - column
+        inputs = self.units * unit.rows * unit.low_row + self.low_shared
+        outputs = self.units * unit.low_column
+        less = inputs * (FULL_BITS - choice.bits) + outputs * (FULL_BITS - choice.output_bits)
+        return self.shared + self.units * unit.bytes - less // low
 
     def _in_order(self, choice: Selective) -> float:
         """Rows of all units, read to know what to skip."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsecomp import nibbles
@@ -17,9 +17,9 @@ from .choose_layouts import symbols
 
 @dataclass(frozen=True)
 class Narrowed:
-    """An op of a block, and those of its weights that are kept in so many bits."""
+    """A side of a block: the ops that read its weights, which are kept in so many bits."""
 
-    op: spz.SpzOp
+    ops: tuple[spz.SpzOp, ...]
     weights: tuple[str, ...]
     bits: int
 
@@ -33,14 +33,18 @@ def narrowed(block: MlpBlock | AttentionBlock, choice: Narrow) -> list[Narrowed]
     """All weights that a choice speaks of, those that it leaves in 8 bits too."""
     if isinstance(block, MlpBlock):
         return [
-            Narrowed(block.op, symbols(block.op, "gate", "up"), choice.bits),
-            Narrowed(block.op, symbols(block.op, "down"), choice.output_bits),
+            Narrowed((block.op,), symbols(block.op, "gate", "up"), choice.bits),
+            Narrowed((block.op,), symbols(block.op, "down"), choice.output_bits),
         ]
-    found = [Narrowed(block.query, symbols(block.query, "weight"), choice.bits)]
+    inputs = [op for op in (block.query, block.key, block.value) if op is not None]
+    found = [_linears(inputs, choice.bits)]
     if block.output is not None:
-        output = symbols(block.output, "weight")
-        found.append(Narrowed(block.output, output, choice.output_bits))
+        found.append(_linears([block.output], choice.output_bits))
     return found
+
+
+def _linears(ops: Sequence[spz.Linear], bits: int) -> Narrowed:
+    return Narrowed(tuple(ops), tuple(op.weight.string_value() for op in ops), bits)
 
 
 def refusal(
@@ -67,7 +71,7 @@ def refusal(
 def _read_elsewhere(block: MlpBlock | AttentionBlock, choice: Narrow) -> str | None:
     """A weight of the block that another op of its function reads."""
     parts = narrowed(block, choice)
-    own = {part.op for part in parts}
+    own = {op for part in parts for op in part.ops}
     function = block.op.parent_block()
     assert function is not None
     read = {
@@ -83,6 +87,6 @@ def has_long_rows(block: MlpBlock | AttentionBlock, shapes: Mapping[str, tuple[i
         down = block.op.down.string_value()
         widths = [*shapes[down], shapes[block.op.up.string_value()][1]]
     else:
-        linears = [block.query] if block.output is None else [block.query, block.output]
-        widths = [shapes[linear.weight.string_value()][1] for linear in linears]
+        linears = (block.query, block.key, block.value, block.output)
+        widths = [shapes[op.weight.string_value()][1] for op in linears if op is not None]
     return all(nibbles.pays(width, FULL_BITS) for width in widths)

@@ -11,7 +11,7 @@ from xdsl.ir import SSAValue
 
 from sparsecomp.calibrate import collect as module
 from sparsecomp.calibrate.bits import unpack
-from sparsecomp.calibrate.collect import Moments, collect
+from sparsecomp.calibrate.collect import Moments, collect, moments_for_keys
 from sparsecomp.calibrate.material import heads_material, neurons_material
 from sparsecomp.errors import SparsecompError
 from sparsecomp.passes.base import function
@@ -230,4 +230,10 @@ def test_second_moments(gated: Model, tmp_path: Path, monkeypatch: pytest.Monkey
         assert all(map(same, of.moments, expected(values(gated, attention.input))))
         assert all(map(same, of.head_moments, expected(values(gated, attention.op.result))))
         assert len(of.moments) == len(of.head_moments) == 2
+        # Of what keys and values are made of, it counts a hundred times.
+        firsts = of.inputs[counts > 1].float().split(20, 1)
+        for found, moments, first in zip(
+            moments_for_keys(of, windows()), of.moments, firsts, strict=True
+        ):
+            assert same(found - moments, 90 * first.T @ first / ROWS)
     assert not collect(*given[:3], tmp_path / "s", "key").mlps[mlps[0].module].neuron_moments

@@ -114,7 +114,8 @@ def test_blocks_in_fewer_bits(tmp_path: Path) -> None:
     whole = bytes_per_token(dense.scheduled(3))
     inner, outer = (nibbles.low_bytes(n, 8) - nibbles.low_bytes(n, 6) for n in (HIDDEN, UNITS))
     assert whole[Part.MLP] - read[Part.MLP] == 2 * UNITS * inner + 2 * HIDDEN * outer
-    assert whole[Part.ATTENTION] - read[Part.ATTENTION] == (2 + 1) * HIDDEN * inner
+    # Keys and values have half as many rows as queries, each.
+    assert whole[Part.ATTENTION] - read[Part.ATTENTION] == (2 * 2 + 1) * HIDDEN * inner
 
 
 def test_bytes_are_counted_with_scales_and_planes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sparsecomp.passes.blocks import AttentionBlock, MlpBlock, blocks, weight_sh
 from sparsecomp.passes.cost import BlockCost
 from sparsecomp.passes.narrow import has_long_rows
 from sparsecomp.recipe import Recipe
-from sparsecomp.sparsity import Choice, Narrow
+from sparsecomp.sparsity import Choice, LowRank, Narrow
 
 BOTH = Narrow(bits=6, output_bits=6)
 INPUTS = Narrow(bits=6, output_bits=8)
@@ -24,6 +24,7 @@ OUTPUTS = Narrow(bits=8, output_bits=6)
 MODULE = """
 aten.weight @q : tensor<128x64xf32>
 aten.weight @k : tensor<128x64xf32>
+aten.weight @v : tensor<128x64xf32>
 aten.weight @o : tensor<64x128xf32>
 aten.weight @mlp.gate : tensor<256x64xf32>
 aten.weight @mlp.up : tensor<256x64xf32>
@@ -37,28 +38,32 @@ func.func @decode(%x: tensor<1x64xf32>, %p: tensor<1xi64>, %cache: !spz.kv_cache
   %q = aten.reshape(%0, shape = [1, 2, 64]) : (tensor<1x128xf32>) -> tensor<1x2x64xf32>
   %1 = spz.linear %x, @k : tensor<1x64xf32> -> tensor<1x128xf32>
   %k = aten.reshape(%1, shape = [1, 2, 64]) : (tensor<1x128xf32>) -> tensor<1x2x64xf32>
-  %a = spz.cached_attention %q, %k, %k, %p, %cache {module = "attn", slot = 0 : i64,
+  %2 = spz.linear %x, @v : tensor<1x64xf32> -> tensor<1x128xf32>
+  %v = aten.reshape(%2, shape = [1, 2, 64]) : (tensor<1x128xf32>) -> tensor<1x2x64xf32>
+  %a = spz.cached_attention %q, %k, %v, %p, %cache {module = "attn", slot = 0 : i64,
     scale = 1.0 : f64} : tensor<1x2x64xf32>, tensor<1x2x64xf32>, tensor<1x2x64xf32>,
     tensor<1xi64> -> tensor<1x2x64xf32>
-  %2 = aten.reshape(%a, shape = [1, 128]) : (tensor<1x2x64xf32>) -> tensor<1x128xf32>
-  %3 = spz.linear %2, @o : tensor<1x128xf32> -> tensor<1x64xf32>
-  %4 = spz.gated_mlp %3, @mlp.gate, @mlp.up, @mlp.down {module = "mlp", act = #spz<act silu>}
+  %3 = aten.reshape(%a, shape = [1, 128]) : (tensor<1x2x64xf32>) -> tensor<1x128xf32>
+  %4 = spz.linear %3, @o : tensor<1x128xf32> -> tensor<1x64xf32>
+  %5 = spz.gated_mlp %4, @mlp.gate, @mlp.up, @mlp.down {module = "mlp", act = #spz<act silu>}
     : tensor<1x64xf32> -> tensor<1x64xf32>
-  func.return %4 : tensor<1x64xf32>
+  func.return %5 : tensor<1x64xf32>
 }
 """
 SHARED = MODULE.replace(
-    "func.return %4",
-    "%5 = spz.linear %4, @q : tensor<1x64xf32> -> tensor<1x128xf32>\n  func.return %4",
+    "func.return %5",
+    "%6 = spz.linear %5, @q : tensor<1x64xf32> -> tensor<1x128xf32>\n  func.return %5",
 )
 """In which another linear reads the queries' weight."""
 GATED = "aten.weight @scale : tensor<128xf32>" + MODULE.replace(
-    "%3 = spz.linear %2, @o",
+    "%4 = spz.linear %3, @o",
     "%s = aten.get @scale : tensor<128xf32>\n"
-    "  %h = aten.mul.Tensor(%2, %s) : (tensor<1x128xf32>, tensor<128xf32>) -> tensor<1x128xf32>\n"
-    "  %3 = spz.linear %h, @o",
+    "  %h = aten.mul.Tensor(%3, %s) : (tensor<1x128xf32>, tensor<128xf32>) -> tensor<1x128xf32>\n"
+    "  %4 = spz.linear %h, @o",
 )
 """In which no linear reads the heads as they are."""
+TWICE = MODULE.replace("%k, %v,", "%k, %k,")
+"""In which keys are values too."""
 
 
 def stored(
@@ -78,11 +83,12 @@ def stored(
 
 
 def test_a_block_keeps_its_own_weights_in_fewer_bits() -> None:
-    everywhere = {"q": 8, "k": 8, "o": 8, "mlp.gate": 8, "mlp.up": 8, "mlp.down": 8}
+    everywhere = dict.fromkeys(("q", "k", "v", "o", "mlp.gate", "mlp.up", "mlp.down"), 8)
+    inputs = {"q": 6, "k": 6, "v": 6}
     assert stored({}) == everywhere
-    assert stored({"attn": BOTH}) == everywhere | {"q": 6, "o": 6}
-    assert stored({"attn": INPUTS}) == everywhere | {"q": 6}
-    assert stored({"attn": INPUTS}, GATED) == everywhere | {"q": 6}
+    assert stored({"attn": BOTH}) == everywhere | inputs | {"o": 6}
+    assert stored({"attn": INPUTS}) == stored({"attn": INPUTS}, GATED) == everywhere | inputs
+    assert stored({"attn": INPUTS}, TWICE) == everywhere | {"q": 6}
     assert stored({"mlp": INPUTS}) == everywhere | {"mlp.gate": 6, "mlp.up": 6}
     assert stored({"attn": OUTPUTS, "mlp": OUTPUTS}) == everywhere | {"o": 6, "mlp.down": 6}
     fewer = {"mlp.gate": 4, "mlp.up": 4, "mlp.down": 6}
@@ -130,15 +136,19 @@ def test_what_a_narrow_block_reads() -> None:
     assert cost.bytes(INPUTS) == 256 * (2 * six + eight)
     assert cost.bytes(OUTPUTS) == 256 * (2 * eight + six)
     cost = BlockCost.of(attention, shapes, Dtype.INT8)
-    # 128 rows of queries, 128 columns of the output projection.
-    assert cost.bytes(BOTH) == 128 * 2 * six
-    assert cost.bytes(INPUTS) == 128 * (six + eight)
+    # 128 rows each of queries, keys and values, 128 columns of the output projection.
+    assert cost.bytes(None) == 128 * 4 * eight
+    assert cost.bytes(BOTH) == 128 * 4 * six
+    assert cost.bytes(INPUTS) == 128 * (3 * six + eight)
     four = nibbles.row_bytes(64, 4)
-    assert cost.bytes(Narrow(bits=4, output_bits=6)) == 128 * (four + six)
+    assert cost.bytes(Narrow(bits=4, output_bits=6)) == 128 * (3 * four + six)
+    predicted = LowRank(rank=4, density=0.5, active=0.5)
+    # A head that is left out has keys and values all the same.
+    assert cost.bytes(predicted) == 128 * 3 * eight + cost.predictor_bytes(predicted)
     # It is read in order, without a list or a barrier.
     assert cost.cost(BOTH) == cost.bytes(BOTH)
     without = BlockCost.of(found(GATED)[0], shapes, Dtype.INT8)
-    assert without.bytes(INPUTS) == 128 * six
+    assert without.bytes(INPUTS) == 128 * 3 * six
 
 
 def test_rows_too_short_to_gain() -> None:
