@@ -83,13 +83,13 @@ SC_INLINE int64_t count_from(const int32_t* keys, int64_t room, int32_t least) {
     return count_lanes(truths);
 }
 
-// The K-th largest of keys[0..room), or a smaller one that no more than K reach.
-template <int K>
+// The K-th largest of keys[0..room), or a smaller one that no more than K + SLACK reach.
+template <int K, int SLACK = 0>
 inline int32_t kth_largest(const int32_t* keys, int64_t room) {
-    // Bit by bit from the highest, until K keys are above.
+    // Bit by bit from the highest, until few enough keys are above.
     uint32_t bits = 0x80000000u;
     int64_t above = room;
-    for (int bit = 31; bit >= 0 && above > K; --bit) {
+    for (int bit = 31; bit >= 0 && above > K + SLACK; --bit) {
         const uint32_t higher = bits + (1u << bit);
         const int64_t found = count_from(keys, room, static_cast<int32_t>(higher));
         if (found < K) continue;
@@ -121,26 +121,28 @@ inline int64_t append_best(int32_t* __restrict indices, int64_t count,
     return count;
 }
 
-// Keeps of keys[0..G) those that may be among the K largest, and their places, counted from `first`
-// on; returns how many. K of the largest of every 8 keys are a floor, which few keys reach.
-template <int G, int K>
-inline int64_t keep_large(int32_t* __restrict keys, int32_t* __restrict places, int32_t first) {
+// keys[] and places[] = those of G keys that may be among the K largest, places counted from
+// `first` on; returns how many. key(i, Lanes<n>{}) is n keys from i on. K of the largest of every
+// 8 keys are a floor, which few keys reach: the others are never written down.
+template <int G, int K, class Key>
+inline int64_t keep_large(int32_t* __restrict keys, int32_t* __restrict places, int32_t first,
+                          Key key) {
     constexpr int64_t WIDTH = 8 * LANES, WHOLE = G / WIDTH * WIDTH;
     alignas(64) int32_t tops[WHOLE / 8];
     for (int64_t i = 0; i < WHOLE; i += WIDTH) {
-        vi top = load_keys(keys + i);
+        vi top = key(i, Lanes<LANES>{});
         for (int64_t j = LANES; j < WIDTH; j += LANES) {
-            const vi key = load_keys(keys + i + j);
-            top = key > top ? key : top;
+            const vi next = key(i + j, Lanes<LANES>{});
+            top = next > top ? next : top;
         }
         std::memcpy(tops + i / 8, &top, sizeof top);
     }
-    const int32_t floor = kth_largest<K>(tops, WHOLE / 8);
+    const int32_t floor = kth_largest<K, K / 8>(tops, WHOLE / 8);
     int64_t count = 0;
     each_vector<G>([&](int i, auto n) {
-        const vi key = load_keys(keys + i), large = key >= floor;
+        const vi found = key(i, n), large = found >= floor;
         append_lanes(places, count, first + i + lane_numbers(), large, n);
-        count = append_lanes(keys, count, key, large, n);
+        count = append_lanes(keys, count, found, large, n);
     });
     std::fill(keys + count, keys + round_up(count, LANES), INT32_MIN);
     return count;
@@ -156,17 +158,20 @@ inline void select_best(int32_t* __restrict list, const float* __restrict x,
         constexpr int SIZE = size, BEST = SIZE < K ? SIZE : K;
         constexpr bool MANY = SIZE >= 1024 && BEST > 0 && 16 * BEST <= SIZE;
         const auto start = static_cast<int32_t>(first);
-        std::fill(keys + SIZE / LANES * LANES, keys + round_up(SIZE, LANES), INT32_MIN);
-        each_vector<SIZE>([&](int i, auto n) {
-            const vi key = ordered(score<MAGNITUDE>(x, scales, first + i, n));
-            std::memcpy(keys + i, &key, n * sizeof *keys);
-            if constexpr (!MANY) {
-                const vi place = start + i + lane_numbers();
-                std::memcpy(places + i, &place, sizeof place);
-            }
-        });
+        auto key = [&](int64_t i, auto n) SC_ALWAYS {
+            return ordered(score<MAGNITUDE>(x, scales, first + i, n));
+        };
         int64_t kept = SIZE;
-        if constexpr (MANY) kept = keep_large<SIZE, BEST>(keys, places, start);
+        if constexpr (MANY) {
+            kept = keep_large<SIZE, BEST>(keys, places, start, key);
+        } else {
+            std::fill(keys + SIZE / LANES * LANES, keys + round_up(SIZE, LANES), INT32_MIN);
+            each_vector<SIZE>([&](int i, auto n) {
+                const vi found = key(i, n), place = start + i + lane_numbers();
+                std::memcpy(keys + i, &found, n * sizeof *keys);
+                std::memcpy(places + i, &place, sizeof place);
+            });
+        }
         if constexpr (BEST > 0) count = append_best<BEST>(list + 1, count, keys, places, kept);
     };
     for (int64_t first = 0; first + G <= N; first += G) group(first, Lanes<G>{});
