@@ -1,10 +1,11 @@
 """How a row of weights lies in memory in 8, 6 or 4 bits: a plane of nibbles, and a low one.
 
-A row is padded to blocks of BLOCK weights; GROUP weights share a bfloat16 scale s. A plane has a
-part of each weight. The high one has nibbles: in each block of 64 places, byte i has place i in its
-low half and place 32 + i in its high half; after them the row's scales and its outlier. The low
-plane has the same of 8 bits; of 6, in byte i two bits of places i, 16 + i, 32 + i and 48 + i, the
-first lowest; of 4 nothing.
+A row is padded to blocks of BLOCK weights; GROUP weights share a scale s, a byte times the scale
+of the row (bfloat16). A plane has a part of each weight. The high one has nibbles: in each block of
+64 places, byte i has place i in its low half and place 32 + i in its high half; after them the
+groups' bytes, the row's outlier and its scale, and what is missing to whole words, which a GPU
+reads. The low plane has the same of 8 bits; of 6, in byte i two bits of places i, 16 + i, 32 + i
+and 48 + i, the first lowest; of 4 nothing.
 
 Rows that are added to a sum are *plain*: the weights lie in order. Rows that are multiplied are
 *spread*, so that a lane of a vector, four places, keeps to one group over many blocks and its sum
@@ -27,8 +28,10 @@ from enum import StrEnum, auto
 
 BLOCK = 64
 GROUP = 32
-SCALE_BYTES = 2
-OUTLIER_BYTES = 4
+SCALE_STEPS = 255
+"""The largest scale of a group, in scales of its row."""
+OUTLIER_BYTES, ROW_SCALE_BYTES = 4, 2
+WORD = 4
 MAX_WIDTH = 1 << 16
 """Weights of a row whose outlier has an index."""
 HIGH_BITS = 4
@@ -56,7 +59,8 @@ def padded(weights: int) -> int:
 
 def high_bytes(weights: int) -> int:
     """Bytes of the high plane of a row, with its scales and its outlier."""
-    return padded(weights) // 2 + padded(weights) // GROUP * SCALE_BYTES + OUTLIER_BYTES
+    used = padded(weights) // 2 + padded(weights) // GROUP + OUTLIER_BYTES + ROW_SCALE_BYTES
+    return -(-used // WORD) * WORD
 
 
 def low_bytes(weights: int, bits: int) -> int:

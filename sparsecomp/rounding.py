@@ -10,7 +10,17 @@ import torch
 from torch.nn import functional as F
 
 from sparsecomp import sketches
-from sparsecomp.nibbles import BLOCK, GROUP, HIGH_BITS, Order, chunks, padded, unknown_mean
+from sparsecomp.nibbles import (
+    BLOCK,
+    GROUP,
+    HIGH_BITS,
+    SCALE_STEPS,
+    Order,
+    chunks,
+    high_bytes,
+    padded,
+    unknown_mean,
+)
 
 SHRINKS = torch.linspace(0.7, 1.0, 13)
 """Of the largest weight of a group: what 6 and 4 bits reach up to, tried for the least squared
@@ -19,18 +29,25 @@ error."""
 
 @dataclass(frozen=True)
 class Rounded:
-    """Weights of `bits`: `codes` uint8 (rows, padded). `scales`, bfloat16 (rows, padded / GROUP).
-    To weight `index` (int64) of each row its `outlier` (bfloat16) is added, (rows,) both."""
+    """Weights of `bits`: `codes` uint8 (rows, padded). The scale of a group is its `steps`, uint8
+    (rows, padded / GROUP), times that of its row, `row_scales` bfloat16 (rows,). To weight `index`
+    (int64) of each row its `outlier` (bfloat16) is added, (rows,) both."""
 
     bits: int
     codes: torch.Tensor
-    scales: torch.Tensor
+    steps: torch.Tensor
+    row_scales: torch.Tensor
     index: torch.Tensor
     outlier: torch.Tensor
 
+    @property
+    def scales(self) -> torch.Tensor:
+        """Of the groups, float32 (rows, padded / GROUP), which holds them exactly."""
+        return _group_scales(self.steps, self.row_scales)
+
     def values(self, width: int) -> torch.Tensor:
         """The weights, float32 (rows, width)."""
-        values = grid(self.codes, self.bits) * self.scales.float().repeat_interleave(GROUP, 1)
+        values = grid(self.codes, self.bits) * self.scales.repeat_interleave(GROUP, 1)
         values[torch.arange(len(values)), self.index] += self.outlier.float()
         return values[:, :width]
 
@@ -49,22 +66,26 @@ def rounded(weight: torch.Tensor, bits: int, importance: torch.Tensor | None = N
     """The rows of `weight` (rows, width) in 8, 6 or 4 bits. In 6 and 4 bits the squared errors that
     scales are chosen by are weighed by the `importance` (width,) of each weight of a row."""
     rows, width = weight.shape
-    groups = _in_groups(weight)
+    groups = in_groups(weight)
     index = _outliers(groups)
     all_rows = torch.arange(rows)
     outlier = groups.view(rows, -1)[all_rows, index]
     groups.view(rows, -1)[all_rows, index] = 0
     if bits == 8:
-        codes, scales = _in_8_bits(groups)
+        needed = groups.abs().amax(2) / last_on_side_of(torch.ones(()), bits)
     else:
-        weighed = torch.ones(1, width) if importance is None else importance[None]
-        codes, scales = _in_fewer(groups, _in_groups(weighed), bits)
-    codes, scales = codes.view(rows, -1).to(torch.uint8), scales.view(rows, -1)
-    row = Rounded(bits, codes, scales, index, torch.zeros(rows).bfloat16())
+        weighed = in_groups(torch.ones(1, width) if importance is None else importance[None])
+        weighed = weighed.repeat(rows, 1, 1)
+        weighed.view(rows, -1)[all_rows, index] = 0
+        needed = _least_squares_scales(groups, weighed, bits)
+    steps, row_scales = _in_steps(needed)
+    scales = _group_scales(steps, row_scales)[..., None]
+    codes = nearest_codes(groups / divisor(scales), bits).view(rows, -1).to(torch.uint8)
+    row = Rounded(bits, codes, steps, row_scales, index, torch.zeros(rows).bfloat16())
     return dataclasses.replace(row, outlier=(outlier - row.grid_at(index)).bfloat16())
 
 
-def _in_groups(rows: torch.Tensor) -> torch.Tensor:
+def in_groups(rows: torch.Tensor) -> torch.Tensor:
     """(rows, width) -> (rows, groups, GROUP), float32, a copy."""
     count, width = rows.shape
     return F.pad(rows.float(), (0, padded(width) - width)).reshape(count, -1, GROUP).clone()
@@ -72,11 +93,17 @@ def _in_groups(rows: torch.Tensor) -> torch.Tensor:
 
 def _outliers(groups: torch.Tensor) -> torch.Tensor:
     """(rows,): the weight of each row without which its group's largest falls most."""
+    falls, at = largest_of(groups)
+    group = falls.argmax(1)
+    return group * GROUP + at[torch.arange(len(groups)), group]
+
+
+def largest_of(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """By how much the largest of each group stands out of it, and its place there, (rows, groups)
+    both."""
     sizes = groups.abs()
     first, at = sizes.max(2)
-    second = sizes.scatter_(2, at[..., None], 0).amax(2)
-    group = (first - second).argmax(1)
-    return group * GROUP + at[torch.arange(len(groups)), group]
+    return first - sizes.scatter_(2, at[..., None], 0).amax(2), at
 
 
 def round_to(weight: torch.Tensor, bits: int) -> torch.Tensor:
@@ -91,10 +118,10 @@ def planes(row: Rounded, order: Order) -> tuple[torch.Tensor, torch.Tensor]:
     at = weight_at(row.codes.shape[1], order)
     place = at.argsort()[row.index]
     index = torch.stack([place & 255, place >> 8], 1).to(torch.uint8)
-    kept = [row.scales.contiguous(), row.outlier[:, None].contiguous()]
-    scales, outlier = (part.view(torch.uint8) for part in kept)
+    outlier, scale = (of[:, None].view(torch.uint8) for of in (row.outlier, row.row_scales))
     codes, low_bits = row.codes[:, at], row.bits - HIGH_BITS
-    high = torch.cat([_packed(codes >> low_bits, HIGH_BITS), scales, index, outlier], 1)
+    high = torch.cat([_packed(codes >> low_bits, HIGH_BITS), row.steps, index, outlier, scale], 1)
+    high = F.pad(high, (0, high_bytes(row.codes.shape[1]) - high.shape[1]))
     low = _packed(codes & (1 << low_bits) - 1, low_bits) if low_bits else high[:, :0]
     return high, low
 
@@ -137,34 +164,42 @@ def last_on_side_of(values: torch.Tensor, bits: int) -> torch.Tensor:
     return grid((values > 0) * (2.0**bits - 1), bits)
 
 
-def _in_8_bits(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    largest = groups.abs().amax(2, keepdim=True)
-    scales = (largest / 127).bfloat16()
-    # Rounded up, so that the largest is not cut off.
-    scales = torch.where(scales.float() * 127 < largest, scales * (1 + 2**-7), scales)
-    codes = (groups / divisor(scales)).round() + 128
-    return codes.clamp(0, 255), scales
-
-
-def _in_fewer(
+def _least_squares_scales(
     groups: torch.Tensor, importance: torch.Tensor, bits: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A scale that is tried lets the largest of a group be the last code on its side, or beyond:
-    values that were rounded so before keep their codes."""
+) -> torch.Tensor:
+    """The scales (rows, groups) that are best for groups (rows, groups, GROUP). One that is tried
+    lets the largest of a group be the last code on its side, or beyond: values that were rounded so
+    before keep their codes."""
     largest = groups.gather(2, groups.abs().argmax(2, keepdim=True))
-    best_error = torch.full_like(largest, torch.inf)
-    best_codes = torch.zeros_like(groups)
-    best_scales = torch.zeros_like(largest, dtype=torch.bfloat16)
+    widest = (largest / last_on_side_of(largest, bits)).abs()
+    groups = groups / divisor(widest)
+    best_error = torch.full_like(widest, torch.inf)
+    best = torch.ones_like(widest)
     for shrink in SHRINKS:
-        scales = (largest * shrink / last_on_side_of(largest, bits)).bfloat16()
-        codes = nearest_codes(groups / divisor(scales), bits)
-        values = grid(codes, bits) * scales.float()
+        values = grid(nearest_codes(groups / shrink, bits), bits) * shrink
         error = ((values - groups).square() * importance).sum(2, keepdim=True)
-        better = error < best_error
-        best_error = torch.where(better, error, best_error)
-        best_codes = torch.where(better, codes, best_codes)
-        best_scales = torch.where(better, scales, best_scales)
-    return best_codes, best_scales
+        best = torch.where(error < best_error, shrink, best)
+        best_error = torch.minimum(error, best_error)
+    return (widest * best).squeeze(2)
+
+
+def _in_steps(scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The steps and the row scales of the scales (rows, groups) that groups need; see Rounded.
+
+    Both are rounded up, so that no largest weight is cut off. Where it is the last code on its side
+    the scale is found again: 8 bits of a row scale, 8 of a step and 8 of what the code stands for
+    are a float32 as they are, and so are what is left when it is divided.
+    """
+    needed = scales.amax(1) / SCALE_STEPS
+    row_scales = needed.bfloat16()
+    above = torch.nextafter(row_scales, torch.full_like(row_scales, torch.inf))
+    row_scales = torch.where(row_scales.float() < needed, above, row_scales)
+    steps = (scales / divisor(row_scales)[:, None]).ceil().clamp(max=SCALE_STEPS)
+    return steps.to(torch.uint8), row_scales
+
+
+def _group_scales(steps: torch.Tensor, row_scales: torch.Tensor) -> torch.Tensor:
+    return steps * row_scales.float()[:, None]
 
 
 def divisor(scales: torch.Tensor) -> torch.Tensor:

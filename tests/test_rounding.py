@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from sparsecomp import nibbles
 from sparsecomp.nibbles import Order
-from sparsecomp.rounding import planes, round_to, rounded
+from sparsecomp.rounding import nearest_codes, planes, round_to, rounded
 
 Bytes = npt.NDArray[np.uint8]
 ORDERS = st.sampled_from(Order)
@@ -51,15 +53,18 @@ def two_bits(plane: Bytes, i: int) -> int:
 
 def outlier(high: Bytes, width: int) -> tuple[int, float]:
     """Its place and its value."""
-    *_, low, top, first, last = map(int, high)
-    bits = (first | last << 8) << 16
-    return low | top << 8, float(np.array(bits, np.uint32).view(np.float32))
+    start = nibbles.padded(width) // 2 + nibbles.padded(width) // 32
+    return int(high[start]) | int(high[start + 1]) << 8, bfloat16(high, start + 2)
+
+
+def bfloat16(high: Bytes, start: int) -> float:
+    bits = int(high[start]) | int(high[start + 1]) << 8
+    return float(np.array(bits << 16, np.uint32).view(np.float32))
 
 
 def scale(high: Bytes, width: int, i: int) -> float:
-    start = nibbles.padded(width) // 2 + 2 * (i // 32)
-    bits = int(high[start]) | int(high[start + 1]) << 8
-    return float(np.array(bits << 16, np.uint32).view(np.float32))
+    start = nibbles.padded(width) // 2
+    return int(high[start + i // 32]) * bfloat16(high, start + nibbles.padded(width) // 32 + 4)
 
 
 @pytest.mark.parametrize("bits", [8, 6])
@@ -102,6 +107,77 @@ def test_8_bits_are_within_a_step(width: int, seed: int, size: float) -> None:
     weight = weights(3, width, seed, size)
     error = (round_to(weight, 8) - weight).abs()
     assert (error <= 0.51 * weight.abs().max() / 127).all()
+
+
+def of_unlike_groups(rows: int, width: int, seed: int, size: float) -> torch.Tensor:
+    """Some groups are a millionth of others, some zeros."""
+    weight = weights(rows, width, seed, size)
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, width, 32):
+        group = weight[:, start : start + 32]
+        group *= 10 ** (-6 * torch.rand(rows, 1, generator=generator))
+        group *= torch.rand(rows, 1, generator=generator) > 0.1
+    return weight
+
+
+@given(width=st.integers(1, 200), seed=st.integers(0, 99), size=st.sampled_from([1e-20, 1.0, 1e30]))
+def test_the_scale_of_a_group_is_the_next_step_above_what_it_needs(
+    width: int, seed: int, size: float
+) -> None:
+    weight = of_unlike_groups(3, width, seed, size)
+    row = rounded(weight, 8)
+    weight[torch.arange(3), row.index] = 0
+    scales = row.scales.repeat_interleave(32, 1)[:, :width]
+    missing = ((row.codes.float() - 128)[:, :width] * scales - weight).abs()
+    missing[torch.arange(3), row.index] = 0
+    assert (missing <= 0.50001 * scales).all()
+    row_scale = row.row_scales.double()
+    for g, start in enumerate(range(0, width, 32)):
+        largest = weight[:, start : start + 32].double().abs().amax(1)
+        scale = row.scales[:, g].double()
+        assert (scale * 127 >= largest * (1 - 1e-6)).all()
+        assert ((scale - row_scale) * 127 <= largest * (1 + 1e-6)).all()
+    assert ((row.steps.amax(1) >= 253) | (row.row_scales == 0)).all()
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4])
+@given(
+    width=st.integers(2, 200),
+    seed=st.integers(0, 99),
+    size=st.sampled_from([1e-37, 1e-20, 1.0, 1e30]),
+)
+def test_codes_and_scales_are_found_again(bits: int, width: int, seed: int, size: float) -> None:
+    """Of values of a grid of which the largest of each group is at its end."""
+    random = torch.Generator().manual_seed(seed)
+    lowest = 1 if bits == 8 else 0  # 8 bits reach as far down as up
+    row = rounded(of_unlike_groups(3, width, seed, size), bits)
+    codes = torch.randint(lowest, 2**bits, row.codes.shape, generator=random)
+    up = torch.randint(2, codes[:, ::32].shape, generator=random)
+    codes[:, ::32] = torch.where(up == 1, 2**bits - 1, lowest)
+    codes[:, 1] = nearest_codes(torch.zeros(3), bits)
+    row = dataclasses.replace(
+        row,
+        codes=codes.to(torch.uint8),
+        index=torch.ones(3, dtype=torch.int64),
+        outlier=(row.row_scales.float() * 2**17).bfloat16(),
+    )
+    again = rounded(row.values(width), bits)
+    assert torch.equal(again.row_scales, row.row_scales)
+    assert torch.equal(again.scales, row.scales)
+    read = (row.scales > 0).repeat_interleave(32, 1)[:, :width]
+    assert torch.equal(again.codes[:, :width][read], row.codes[:, :width][read])
+    if row.row_scales.all():
+        assert torch.equal(again.index, row.index) and torch.equal(again.outlier, row.outlier)
+
+
+def test_what_is_no_number_spoils_its_row_alone() -> None:
+    for bits in (8, 6, 4):
+        for value in (torch.nan, torch.inf):
+            weight = weights(3, 96, 0)
+            weight[1, 40:42] = value
+            values = round_to(weight, bits)
+            assert not values[1, 32:64].isfinite().any()
+            assert torch.equal(values[::2], round_to(weight[::2], bits))
 
 
 def test_the_weight_that_stands_out_is_kept() -> None:

@@ -15,10 +15,20 @@ from dataclasses import dataclass
 import torch
 
 from sparsecomp.nibbles import GROUP
-from sparsecomp.rounding import divisor, grid, last_on_side_of, nearest_codes, rounded
+from sparsecomp.rounding import (
+    divisor,
+    grid,
+    in_groups,
+    largest_of,
+    last_on_side_of,
+    nearest_codes,
+    rounded,
+)
 
 DAMPING = 1e-3
 """Of the mean moment, added to all: inputs that hardly vary shall not take up all errors."""
+APART = 1 + 2**-8
+"""How far a row's outlier is above the least that stands out: what bfloat16 may take from it."""
 BLOCK = 64
 """Inputs among which an error is passed on at once; to all behind them as a product of matrices
 (section 3.2)."""
@@ -52,17 +62,18 @@ def gptq(weight: torch.Tensor, bits: int, inputs: Sequence[Compensation]) -> tor
     """`weight` (rows, width) by values that 6 or 4 `bits` have, float32.
 
     `inputs` are of each piece of a row, one piece behind the other: errors are made up for within a
-    piece. Rounding the values to so many bits again gives them again, but for the few rows
-    of which two weights stand out about as much.
+    piece. Rounding the values to so many bits again gives them again, but for what bfloat16 takes
+    from outliers.
     """
     width = weight.shape[1]
     nearest = rounded(weight, bits, torch.cat([of.importance for of in inputs]))
-    scales = nearest.scales.float().repeat_interleave(GROUP, 1)[:, :width]
+    scales = nearest.scales.repeat_interleave(GROUP, 1)[:, :width]
     pinned = _pinned(weight, nearest.index, scales, bits)
     sizes = [len(of.order) for of in inputs]
     split = [t.split(sizes, 1) for t in (weight.float(), scales, pinned)]
     pieces = zip(*split, inputs, strict=True)
-    return torch.cat([_rounded_in_turn(w, s, p, of, bits) for w, s, p, of in pieces], 1)
+    found = torch.cat([_rounded_in_turn(w, s, p, of, bits) for w, s, p, of in pieces], 1)
+    return _let_stand_out(found, nearest.index)
 
 
 def _pinned(
@@ -82,6 +93,21 @@ def _pinned(
         pinned[all_rows, at] = last_on_side_of(rest[all_rows, at], bits) * scale
     pinned[all_rows, outliers] = weight.float()[all_rows, outliers]
     return pinned
+
+
+def _let_stand_out(values: torch.Tensor, outliers: torch.Tensor) -> torch.Tensor:
+    """Values of which the outliers (rows,) stand out most, for by them the others' scales are found
+    again: where others came to stand out as much, outliers grow."""
+    row = torch.arange(len(values))
+    kept = values[row, outliers]
+    rest = values.clone()
+    rest[row, outliers] = 0
+    groups, own = in_groups(rest), outliers // GROUP
+    standing_out, _ = largest_of(groups)
+    standing_out[row, own] = 0
+    least = (groups.abs().amax(2)[row, own] + standing_out.amax(1)) * APART
+    rest[row, outliers] = torch.copysign(kept.abs().maximum(least), kept)
+    return rest
 
 
 def _rounded_in_turn(

@@ -43,11 +43,9 @@ def test_errors_make_up_for_each_other(bits: int) -> None:
 def test_rounding_again_changes_nothing(bits: int) -> None:
     found = gptq(weights(), bits, [Compensation.by(moments())])
     again = round_to(found, bits)
-    # Of an outlier the rest beside its code is kept in bfloat16.
-    same = torch.isclose(again, found, rtol=2**-8, atol=0).all(1)
-    # In one row another weight stands out more when those of its group are rounded.
-    assert same.sum() >= ROWS - 1
-    assert (again == found)[same].float().mean() >= 1 - 1 / WIDTH
+    assert ((again != found).sum(1) <= 1).all()  # of an outlier what its code leaves is in bfloat16
+    assert torch.allclose(again, found, rtol=2**-8, atol=0)
+    assert torch.equal(round_to(again, bits), again)
 
 
 def test_of_inputs_that_know_nothing_of_each_other_it_is_the_nearest() -> None:

@@ -21,6 +21,25 @@ SC_INLINE V load_bytes(const void* p) {
     return x;
 }
 
+// Loads the first N bytes as floats; the others are 0 and their memory is not touched.
+template <int N = LANES>
+SC_INLINE vf load(const uint8_t* p, Lanes<N> = {}) {
+#if defined(__AVX512VL__) && defined(__AVX512BW__)
+    const __m128i bytes = _mm_maskz_loadu_epi8((1 << N) - 1, p);
+    const auto fours = bits_as<vi>(_mm512_maskz_cvtepu8_epi32(0xffff, bytes));
+#else
+    typedef uint8_t ones __attribute__((vector_size(LANES)));
+    ones bytes{};
+    std::memcpy(&bytes, p, N);
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const auto fours = bits_as<vi>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits_as<int64_t>(bytes))));
+#else
+    const vi fours = __builtin_convertvector(bytes, vi);
+#endif
+#endif
+    return __builtin_convertvector(fours, vf);
+}
+
 // x, to be kept where it is: compilers would rather load what several rows share for each of them.
 template <class V>
 SC_INLINE V in_register(V x) {

@@ -1,11 +1,11 @@
 // A row of quantised weights, int8, int6 or int4, as the kernels use it: what row.h does for float.
 //   QuantizedRow<T, K>  where its planes are
 //   pack_input<K>       quantises activations for dot_row
-// A row is padded to blocks of 64; groups of 32 weights share a bf16 scale. Its high plane holds
-// high nibbles, then the scales, then the index and value of an outlier; its low plane the bits
-// below: l of int8 is a nibble, of int6 four times two bits, and int4 has none. A weight is
-// s (16 h + l + UNKNOWN - 128); the high plane of a wider row alone is one of int4. To one weight,
-// the outlier, its value is added.
+// A row is padded to blocks of 64; groups of 32 weights share a scale s, a byte (its steps) times
+// the bf16 scale of the row. Its high plane holds high nibbles, then these bytes, then the index and
+// value of an outlier, then the row's scale; its low plane the bits below: l of int8 is a nibble, of
+// int6 four times two bits, and int4 has none. A weight is s (16 h + l + UNKNOWN - 128); the high
+// plane of a wider row alone is one of int4. To one weight, the outlier, its value is added.
 #pragma once
 #include "nibbles.h"
 
@@ -32,7 +32,8 @@ template <int K>
 struct Planes {
     static constexpr int BLOCKS = (K + BLOCK - 1) / BLOCK, GROUPS = BLOCKS * (BLOCK / GROUP);
     static constexpr int64_t NIBBLES = BLOCKS * 32;
-    static constexpr int64_t OUTLIER = NIBBLES + 2 * GROUPS, COARSE = OUTLIER + 4;
+    static constexpr int64_t OUTLIER = NIBBLES + GROUPS, SCALE = OUTLIER + 4;
+    static constexpr int64_t COARSE = round_up(SCALE + 2, 4);
     template <class T>
     static constexpr int64_t FINE = BLOCKS * 8 * T::LOW;
 };
@@ -74,11 +75,16 @@ SC_INLINE Place place_at(int i) {
 template <class T, int K, Order ORDER>
 struct QuantizedRow {
     const uint8_t *high, *low;
-    const bf16* scales() const { return reinterpret_cast<const bf16*>(high + Planes<K>::NIBBLES); }
+    // Of each group; times scale() it is what scales its weights. A sum over groups is scaled once.
+    const uint8_t* steps() const { return high + Planes<K>::NIBBLES; }
+    float scale() const { return load_bf16(Planes<K>::SCALE); }
     // Where it lies in the blocks.
     int outlier() const { return load_bytes<uint16_t>(high + Planes<K>::OUTLIER); }
-    float outlier_value() const {
-        const uint32_t bits = load_bytes<uint16_t>(high + Planes<K>::OUTLIER + 2);
+    float outlier_value() const { return load_bf16(Planes<K>::OUTLIER + 2); }
+
+   private:
+    float load_bf16(int64_t at) const {
+        const uint32_t bits = load_bytes<uint16_t>(high + at);
         return bits_as<float>(bits << 16);
     }
 };
@@ -176,13 +182,14 @@ struct GroupOfLane {
     constexpr int operator()(int i) const { return i * V / 8; }
 };
 
-// The factors of the lanes of vector J of the chunk of V blocks that begins with block b.
+// The factors of the lanes of vector J of the chunk of V blocks that begins with block b, but for
+// the row's scale.
 template <int V, int J, int K>
-SC_INLINE vf lane_factors(const bf16* scales, const PackedInput<K>& in, int b) {
+SC_INLINE vf lane_factors(const uint8_t* steps, const PackedInput<K>& in, int b) {
     constexpr int FIRST = J * LANES * V / 8;
     constexpr Lanes<static_cast<int>(max(1, LANES * V / 8))> groups{};
     const int g = 2 * b + FIRST;
-    const vf factors = load(scales + g, groups) * load(in.scales + g, groups);
+    const vf factors = load(steps + g, groups) * load(in.scales + g, groups);
     return V == 8 ? factors : shuffle(factors, factors, GroupOfLane<V>{});
 }
 
@@ -198,6 +205,12 @@ SC_INLINE void prefetch_groups(const QuantizedRow<T, K, O>& row, int g) {
     prefetch<N * GROUP / 2>(row.high + GROUP / 2 * g);
     if constexpr (T::LOW > 0)
         prefetch<N * GROUP * T::LOW / 8>(row.low + GROUP * T::LOW / 8 * g);
+}
+
+// Asks for what lies behind the high nibbles.
+template <class T, int K, Order O>
+SC_INLINE void prefetch_scales(const QuantizedRow<T, K, O>& row) {
+    prefetch<Planes<K>::COARSE - Planes<K>::NIBBLES>(row.steps());
 }
 
 // Vector j of block b, as bytes and as floats.
@@ -241,7 +254,7 @@ SC_INLINE void dot_rows(vf* sums, const float* __restrict x, const SpreadRow<T, 
             });
             const vi start = load_bytes<vi>(in.start + b * BLOCK / 4 + j * LANES);
             each_constant<R>([&](auto r) SC_ALWAYS {
-                sums[r] += lane_factors<blocks, j>(rows[r].scales(), in, b) *
+                sums[r] += lane_factors<blocks, j>(rows[r].steps(), in, b) *
                            __builtin_convertvector((high[r] << 7) + low[r] + start, vf);
             });
         });
@@ -249,9 +262,10 @@ SC_INLINE void dot_rows(vf* sums, const float* __restrict x, const SpreadRow<T, 
     each_constant<R>([&](auto r) SC_ALWAYS {
         if constexpr (T::LOW < 4)
             each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
-                sums[r] += UNKNOWN<T::LOW> * load(rows[r].scales() + g, n) * load(in.sums + g, n);
+                sums[r] += UNKNOWN<T::LOW> * load(rows[r].steps() + g, n) * load(in.sums + g, n);
             });
-        if constexpr (ASK >= K) prefetch<Planes<K>::GROUPS>(next[r].scales());
+        if constexpr (ASK >= K) prefetch_scales(next[r]);
+        sums[r] *= rows[r].scale();
         sums[r][0] += outlier_product(rows[r], in,
                                       [&](int o) { return 128 * in.high[o] + in.low[o]; });
     });
@@ -281,14 +295,15 @@ SC_INLINE vf dot_coarse(const float* __restrict x, const SpreadRow<int4, K>& row
                 const int at = BLOCK * (b + v) + j * VECTOR_BYTES;
                 high = dot4(high, u, load_bytes<vb>(in.high + at));
             });
-            sum += lane_factors<blocks, j>(row.scales(), in, b) *
+            sum += lane_factors<blocks, j>(row.steps(), in, b) *
                    __builtin_convertvector(high << 7, vf);
         });
     });
     each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
-        sum += load(row.scales() + g, n) * load(in.coarse + g, n);
+        sum += load(row.steps() + g, n) * load(in.coarse + g, n);
     });
-    prefetch<Planes<K>::GROUPS>(next.scales());
+    prefetch_scales(next);
+    sum *= row.scale();
     sum[0] += outlier_product(row, in, [&](int o) { return 128 * in.high[o]; });
     return sum;
 }
@@ -296,11 +311,13 @@ SC_INLINE vf dot_coarse(const float* __restrict x, const SpreadRow<int4, K>& row
 template <int N, bool ASK = true, int R, class T>
 SC_INLINE void add_rows(float* __restrict out, const float* c, const PlainRow<T, N> (&rows)[R],
                         const PlainRow<T, N> (&next)[R]) {
-    // A vector of scales, then the blocks that it is for.
+    float scaled[R];
+    for (int r = 0; r < R; ++r) scaled[r] = c[r] * rows[r].scale() / UNIT;
+    // A vector of steps, then the blocks that it is for.
     each_vector<Planes<N>::GROUPS>([&](int g, auto n) SC_ALWAYS {
         alignas(64) float factors[R][LANES];
         for (int r = 0; r < R; ++r) {
-            store(factors[r], splat(c[r] / UNIT) * load(rows[r].scales() + g, n));
+            store(factors[r], scaled[r] * load(rows[r].steps() + g, n));
             if constexpr (ASK) prefetch_groups<n>(next[r], g);
         }
         auto add = [&](int b, auto size) SC_ALWAYS {
@@ -330,7 +347,7 @@ SC_INLINE void add_rows(float* __restrict out, const float* c, const PlainRow<T,
     });
     for (int r = 0; r < R; ++r) {
         out[rows[r].outlier()] += c[r] * rows[r].outlier_value();
-        if constexpr (ASK) prefetch<Planes<N>::GROUPS>(next[r].scales());
+        if constexpr (ASK) prefetch_scales(next[r]);
     }
 }
 
@@ -339,7 +356,9 @@ template <int V, class T, int K>
 SC_INLINE void widen_blocks(float* __restrict y, const SpreadRow<T, K>& row, int64_t b) {
     constexpr int PIECE = GROUP / V;  // weights side by side
     float scales[2 * V];
-    widen_row<2 * V>(scales, row.scales() + 2 * b);
+    each_vector<2 * V>([&](int g, auto n) {
+        store(scales + g, row.scale() / UNIT * load(row.steps() + 2 * b + g, n), n);
+    });
     for (int v = 0; v < V; ++v) {
         for (int j = 0; j < VECTORS; ++j) {
             vf w[4];
@@ -350,7 +369,7 @@ SC_INLINE void widen_blocks(float* __restrict y, const SpreadRow<T, K>& row, int
                 for (int i = 0; i < LANES; i += 4) {
                     const int place = j * VECTOR_BYTES + q * LANES + i, g = place / PIECE;
                     store_quad(y + g * GROUP + v * PIECE + place % PIECE,
-                               scales[g] / UNIT * quads[i / 4]);
+                               scales[g] * quads[i / 4]);
                 }
             }
         }
@@ -361,13 +380,13 @@ SC_INLINE void widen_blocks(float* __restrict y, const SpreadRow<T, K>& row, int
 template <int V, class T, int K>
 SC_INLINE void widen_blocks(float* __restrict y, const PlainRow<T, K>& row, int64_t b) {
     static_assert(V == 1);
-    const vf scales = load(row.scales() + 2 * b, Lanes<2>{});
+    const vf scales = row.scale() / UNIT * load(row.steps() + 2 * b, Lanes<2>{});
     for (int j = 0; j < VECTORS; ++j) {
         vf w[4];
         widen_block(w, row, b, j);
         for (int v = 0; v < 4; ++v) {
             const int i = j * VECTOR_BYTES + v * LANES;
-            store(y + i, scales[i / GROUP] / UNIT * w[v]);
+            store(y + i, scales[i / GROUP] * w[v]);
         }
     }
 }

@@ -86,9 +86,12 @@ def _widened(weights, rows, there, start, BLOCK: tl.constexpr, ROWS: tl.constexp
     words = weights.to(tl.pointer_type(tl.int32))
     at = (ROWS.at + rows * ROWS.stride) // 4
     high = tl.load(words + at[:, None] + word[None, :], mask=inside, other=0)
-    at += PADDED // 8
-    low_scale, high_scale = _scales(words, at, word, inside, ROWS)
-    outlier = tl.load(words + at + PADDED // 64, mask=there, other=0)
+    steps = (words + at + PADDED // 8).to(tl.pointer_type(tl.uint8))
+    halves = (steps + PADDED // 32).to(tl.pointer_type(tl.uint16))
+    outlier = tl.load(halves, mask=there, other=0)
+    more, row_scale = _bfloat16(halves + 1, there), _bfloat16(halves + 2, there)
+    low_steps, high_steps = _steps(steps, word, inside, ROWS)
+    low_scale, high_scale = low_steps * row_scale[:, None], high_steps * row_scale[:, None]
     first, second = (high & 0x0F0F0F0F) << 4, high & ~0x0F0F0F0F
     if ROWS.bits == 8:
         at = (ROWS.low + rows * ROWS.low_stride) // 4
@@ -104,30 +107,36 @@ def _widened(weights, rows, there, start, BLOCK: tl.constexpr, ROWS: tl.constexp
         second |= (pairs >> (shift + 4) & 0x03030303) << 2
     a, b = _bytes(first, low_scale, ROWS.bits), _bytes(second, high_scale, ROWS.bits)
     values = tl.join(a, b).reshape(rows.shape[0], BLOCK)
-    stands_out = _places(start, BLOCK)[None, :] == (outlier & 0xFFFF)[:, None]
-    return values + tl.where(stands_out, _upper_half(outlier)[:, None], 0.0)
+    stands_out = _places(start, BLOCK)[None, :] == outlier[:, None]
+    return values + tl.where(stands_out, more[:, None], 0.0)
 
 
 @triton.jit
-def _scales(words, at, word, inside, ROWS: tl.constexpr):
-    """The scales of the lower and the upper nibbles of words of a plane, (rows, words) each; the
-    row's scales begin `at` words."""
+def _bfloat16(at, there):
+    return tl.load(at.to(tl.pointer_type(tl.bfloat16)), mask=there, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _steps(steps, word, inside, ROWS: tl.constexpr):
+    """What scales the groups of the lower and the upper nibbles of words of a plane, (rows, words)
+    each, but for the row's scale."""
     if ROWS.spread:
         first, shift = _chunk(word // 8, ROWS)
-        scales = (words + at[:, None]).to(tl.pointer_type(tl.bfloat16)) + 2 * first[None, :]
-        place = (word % 8 * 4)[None, :]
-        lower = tl.load(scales + (place >> shift[None, :]), mask=inside, other=0.0)
-        upper = tl.load(scales + (place + 32 >> shift[None, :]), mask=inside, other=0.0)
-        return lower.to(tl.float32), upper.to(tl.float32)
-    # A block of 64 has two groups: one word.
-    both = tl.load(words + at[:, None] + (word // 8)[None, :], mask=inside, other=0)
-    return _upper_half(both << 16), _upper_half(both)
+        group, place = steps[:, None] + 2 * first[None, :], (word % 8 * 4)[None, :]
+        lower = tl.load(group + (place >> shift[None, :]), mask=inside, other=0).to(tl.int32)
+        upper = tl.load(group + (place + 32 >> shift[None, :]), mask=inside, other=0).to(tl.int32)
+        return _number(lower, 0), _number(upper, 0)
+    # A block of 64 has two groups: half a word.
+    pairs = steps.to(tl.pointer_type(tl.uint16))[:, None] + (word // 8)[None, :]
+    both = tl.load(pairs, mask=inside, other=0).to(tl.int32)
+    return _number(both & 0xFF, 0), _number(both >> 8, 0)
 
 
 @triton.jit
-def _upper_half(words):
-    """The bfloat16 in the upper half of each word."""
-    return (words & -65536).to(tl.float32, bitcast=True)
+def _number(byte, MIDDLE: tl.constexpr):
+    """Bytes, in words, less MIDDLE as floats."""
+    # Or-ed to the bits of 2^23, a byte is added to it: cheaper than a conversion.
+    return (byte | 0x4B000000).to(tl.float32, bitcast=True) - (8388608.0 + MIDDLE)
 
 
 @triton.jit
@@ -140,9 +149,7 @@ def _bytes(words, scales, BITS: tl.constexpr):
 
 @triton.jit
 def _byte(words, scales, SHIFT: tl.constexpr, BITS: tl.constexpr):
-    # Or-ed to the bits of 2^23, a byte is added to it: cheaper than a conversion.
-    number = (((words >> SHIFT) & 0xFF) | 0x4B000000).to(tl.float32, bitcast=True)
-    weight = (number - (8388608.0 + 128.0)) * scales
+    weight = _number((words >> SHIFT) & 0xFF, 128) * scales
     if BITS < 8:
         weight += (2 ** (8 - BITS) - 1) / 2 * scales
     return weight
