@@ -1,20 +1,21 @@
-"""How a row of weights lies in memory in 8, 6 or 4 bits: a plane of nibbles, and a low one.
+"""How a row of weights lies in memory in 8, 6, 5 or 4 bits: a plane of nibbles, and a low one.
 
 A row is padded to blocks of BLOCK weights; GROUP weights share a scale s, a byte times the scale
 of the row (bfloat16). A plane has a part of each weight. The high one has nibbles: in each block of
 64 places, byte i has place i in its low half and place 32 + i in its high half; after them the
 groups' bytes, the row's outlier and its scale, and what is missing to whole words, which a GPU
 reads. The low plane has the same of 8 bits; of 6, in byte i two bits of places i, 16 + i, 32 + i
-and 48 + i, the first lowest; of 4 nothing.
+and 48 + i, the first lowest; of 5, in byte i a bit of places i, 8 + i, 16 + i, .. and 56 + i; of 4
+nothing.
 
 Rows that are added to a sum are *plain*: the weights lie in order. Rows that are multiplied are
 *spread*, so that a lane of a vector, four places, keeps to one group over many blocks and its sum
 is scaled once. Blocks form chunks: as many of 8 as there are, then at most one of 4, of 2 and of 1.
 A chunk of V blocks has 2 V groups, each cut into V pieces; block v has piece v of each group.
 
-8 bits: weight = s (16 high + low - 128). 6 bits: s (16 high + 4 low - 126.5), and 4 bits:
-s (16 high - 120.5): the same with unknown bits at their mean. So the high plane of a wider row says
-alone what one of 4 bits does.
+8 bits: weight = s (16 high + low - 128). 6 bits: s (16 high + 4 low - 126.5), 5 bits:
+s (16 high + 8 low - 124.5), and 4 bits: s (16 high - 120.5): the same with unknown bits at their
+mean. So the high plane of a wider row says alone what one of 4 bits does.
 
 The outlier is the one weight of a row that stands out most of its group. Its place (uint16) says
 where its value (bfloat16) is added to what the nibbles say, which is about 0 there. A few rows of
@@ -64,7 +65,7 @@ def high_bytes(weights: int) -> int:
 
 
 def low_bytes(weights: int, bits: int) -> int:
-    """Bytes of the low plane of a row in 8, 6 or 4 bits."""
+    """Bytes of the low plane of a row in 8, 6, 5 or 4 bits."""
     return padded(weights) * (bits - HIGH_BITS) // 8
 
 
@@ -74,7 +75,7 @@ def unknown_mean(bits: int) -> float:
 
 
 def row_bytes(weights: int, bits: int) -> int:
-    """Bytes of a row in 8, 6 or 4 bits."""
+    """Bytes of a row in 8, 6, 5 or 4 bits."""
     return high_bytes(weights) + low_bytes(weights, bits)
 
 

@@ -1,4 +1,4 @@
-"""Weights rounded to 8, 6 or 4 bits, row by row, and the rows of a sketch to 4 and 2; nibbles.py
+"""Weights rounded to 8, 6, 5 or 4 bits, row by row, those of a sketch to 4 and 2; nibbles.py
 and sketches.py say how they lie in memory."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sparsecomp.nibbles import (
 )
 
 SHRINKS = torch.linspace(0.7, 1.0, 13)
-"""Of the largest weight of a group: what 6 and 4 bits reach up to, tried for the least squared
+"""Of the largest weight of a group: what less than 8 bits reach up to, tried for the least squared
 error."""
 
 
@@ -63,8 +63,8 @@ class Rounded:
 
 
 def rounded(weight: torch.Tensor, bits: int, importance: torch.Tensor | None = None) -> Rounded:
-    """The rows of `weight` (rows, width) in 8, 6 or 4 bits. In 6 and 4 bits the squared errors that
-    scales are chosen by are weighed by the `importance` (width,) of each weight of a row."""
+    """The rows of `weight` (rows, width) in 8, 6, 5 or 4 bits. In less than 8 the squared errors
+    that scales are chosen by are weighed by the `importance` (width,) of a row's weights."""
     rows, width = weight.shape
     groups = in_groups(weight)
     index = _outliers(groups)
@@ -107,7 +107,7 @@ def largest_of(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def round_to(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """The values of `weight` (..., width) when its rows are kept in 8, 6 or 4 bits, float32."""
+    """The values of `weight` (..., width) when its rows are kept in 8, 6, 5 or 4 bits, float32."""
     flat = weight.reshape(-1, weight.shape[-1])
     return rounded(flat, bits).values(weight.shape[-1]).view(weight.shape)
 
@@ -140,7 +140,7 @@ def weight_at(width: int, order: Order) -> torch.Tensor:
 
 
 def _packed(codes: torch.Tensor, bits: int) -> torch.Tensor:
-    """(rows, padded * bits / 8): codes of 4 or 2 bits in bytes, block by block."""
+    """(rows, padded * bits / 8): codes of 4, 2 or 1 bits in bytes, block by block."""
     places = codes.view(len(codes), -1, 8 // bits, BLOCK * bits // 8)
     packed = torch.zeros_like(places[:, :, 0])
     for place in range(8 // bits):

@@ -1,4 +1,4 @@
-"""Weights in 8, 6 and 4 bits: what the bytes say, and how far that is from what went in."""
+"""Weights in 8, 6, 5 and 4 bits: what the bytes say, and how far that is from what went in."""
 
 from __future__ import annotations
 
@@ -38,17 +38,11 @@ def place(i: int, width: int, order: Order) -> int:
     raise AssertionError(f"no weight {i} in {width}")
 
 
-def nibble(plane: Bytes, i: int) -> int:
-    """What lies in place i of a plane."""
-    block, at = divmod(i, 64)
-    byte = int(plane[32 * block + at % 32])
-    return byte & 15 if at < 32 else byte >> 4
-
-
-def two_bits(plane: Bytes, i: int) -> int:
-    """What lies in place i of the low plane of 6 bits."""
-    block, at = divmod(i, 64)
-    return int(plane[16 * block + at % 16]) >> (2 * (at // 16)) & 3
+def part(plane: Bytes, i: int, bits: int = 4) -> int:
+    """What lies in place i of a plane of so many bits each."""
+    (block, at), size = divmod(i, 64), 8 * bits
+    field, byte = divmod(at, size)
+    return int(plane[size * block + byte]) >> (field * bits) & 2**bits - 1
 
 
 def outlier(high: Bytes, width: int) -> tuple[int, float]:
@@ -67,9 +61,11 @@ def scale(high: Bytes, width: int, i: int) -> float:
     return int(high[start + i // 32]) * bfloat16(high, start + nibbles.padded(width) // 32 + 4)
 
 
-@pytest.mark.parametrize("bits", [8, 6])
+@pytest.mark.parametrize(("bits", "unit", "middle"), [(8, 1, 128), (6, 4, 126.5), (5, 8, 124.5)])
 @given(width=st.integers(1, 200) | st.just(990), seed=st.integers(0, 99), order=ORDERS)
-def test_the_planes_recombine(bits: int, width: int, seed: int, order: Order) -> None:
+def test_the_planes_recombine(
+    bits: int, unit: int, middle: float, width: int, seed: int, order: Order
+) -> None:
     row = rounded(weights(1, width, seed), bits)
     high, low = (plane[0].numpy() for plane in planes(row, order))
     assert len(high) == nibbles.high_bytes(width) and len(low) == nibbles.low_bytes(width, bits)
@@ -77,10 +73,9 @@ def test_the_planes_recombine(bits: int, width: int, seed: int, order: Order) ->
     index, kept = outlier(high, width)
     for i in range(width):
         at, s = place(i, width, order), scale(high, width, i)
-        h = nibble(high, at)
-        below = nibble(low, at) - 128 if bits == 8 else 4 * two_bits(low, at) - 126.5
+        h, below = part(high, at), part(low, at, bits - 4)
         more = np.float32(kept if at == index else 0)
-        assert exact[i] == np.float32(s * (16 * h + below)) + more
+        assert exact[i] == np.float32(s * (16 * h + unit * below - middle)) + more
         assert coarse[i] == np.float32(s * (16 * h - 120.5)) + more
 
 
@@ -93,7 +88,7 @@ def test_4_bits_are_one_plane(width: int, seed: int, order: Order) -> None:
     index, kept = outlier(plane, width)
     for i in range(width):
         at = place(i, width, order)
-        value = scale(plane, width, i) * (16 * nibble(plane, at) - 120.5)
+        value = scale(plane, width, i) * (16 * part(plane, at) - 120.5)
         more = np.float32(kept if at == index else 0)
         assert row.values(width)[0, i] == np.float32(value) + more
 
@@ -184,7 +179,7 @@ def test_the_weight_that_stands_out_is_kept() -> None:
     """It does not coarsen what shares its group."""
     weight = weights(3, 96, 0)
     weight[1, 40] = 1000.0
-    for bits, most in {8: 0.02, 6: 0.08, 4: 0.3}.items():
+    for bits, most in {8: 0.02, 6: 0.08, 5: 0.16, 4: 0.3}.items():
         values = round_to(weight, bits)
         assert values[1, 40] == pytest.approx(1000.0, rel=2**-8)
         error = (values - weight)[1, 32:64].norm() / weight[1, 33:40].norm()
@@ -204,14 +199,15 @@ def test_8_bits_keep_a_16th_of_the_error_of_4() -> None:
     assert fine < 0.006
     assert coarse == pytest.approx(16 * fine, rel=0.05)
     assert own < coarse  # its scale is made for it
-    six = float((round_to(weight, 6) - weight).norm() / weight.norm())
-    assert six == pytest.approx(4 * fine, rel=0.1)
+    for bits, more in ((6, 4), (5, 8)):
+        error = float((round_to(weight, bits) - weight).norm() / weight.norm())
+        assert error == pytest.approx(more * fine, rel=0.1)
 
 
 def test_groups_of_zeros_stay_zeros() -> None:
     weight = torch.zeros(2, 96)
     weight[0, :32] = weights(1, 32, 0)
-    for bits in (8, 6, 4):
+    for bits in (8, 6, 5, 4):
         values = round_to(weight, bits)
         assert (values[:, 32:] == 0).all() and (values[1] == 0).all()
 

@@ -133,7 +133,7 @@ def sheet(*parts: torch.Tensor) -> bytes:
 
 
 @pytest.mark.parametrize("layout", [Layout.ROWS, Layout.COLUMNS])
-@pytest.mark.parametrize("bits", [8, 6, 4])
+@pytest.mark.parametrize("bits", [8, 6, 5, 4])
 def test_quantised_rows(layout: Layout, bits: int) -> None:
     """The high planes of all rows, then the low ones."""
     weight = torch.randn(7, 70, generator=torch.Generator().manual_seed(0))
@@ -147,7 +147,7 @@ def test_quantised_rows(layout: Layout, bits: int) -> None:
 
 
 @pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("bits", [8, 6, 4])
+@pytest.mark.parametrize("bits", [8, 6, 5, 4])
 def test_quantised_neurons(gated: bool, bits: int) -> None:
     """The high planes of all neurons' rows, those of their columns, then the low planes."""
     generator = torch.Generator().manual_seed(0)

@@ -46,13 +46,13 @@ class Layout(StrEnum):
 
     ROWS = auto()
     """One matrix, row by row, in the storage type; of two of one shape a row of the first, then
-    one of the second. In 8 bits first the high planes of all rows, then the low ones (see
+    one of the second. Of quantised rows first the high planes of all rows, then the low ones (see
     nibbles.py)."""
     COLUMNS = auto()
     """One matrix, column by column: its transpose row by row, in the storage type."""
     NEURON_MAJOR = auto()
-    """The rows of (gate,) up and the columns of down that belong to one neuron, side by side. In 8
-    or 4 bits first the high planes of all neurons' rows, then those of their columns, then each
+    """The rows of (gate,) up and the columns of down that belong to one neuron, side by side.
+    Quantised, first the high planes of all neurons' rows, then those of their columns, then each
     neuron's low planes side by side: the high planes are a copy of the MLP in 4 bits."""
     SKETCH = auto()
     """The rows of a sketch and their biases, in 4 and 2 bits (see sketches.py)."""
@@ -89,7 +89,7 @@ class Storage(IRDLOperation):
 
     @property
     def bits(self) -> int:
-        """Of an element; 8 and 4 are quantised."""
+        """Of an element; 8 and less are quantised."""
         if isinstance(self.element, IntegerType):
             return self.element.width.data
         return 16 if isinstance(self.element, BFloat16Type) else 32
