@@ -28,6 +28,7 @@ WEIGHTS = {
     16: Weight(0.034, 0.040),
     8: Weight(0.020, 0.066),
     6: Weight(0.025, 0.066),
+    5: Weight(0.022, 0.066),
     4: Weight(0.016, 0.050),
 }
 """By their bits."""

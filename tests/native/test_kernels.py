@@ -92,7 +92,7 @@ def wide(stored: Array) -> Array:
 
 
 STORE = {"f32": f32, "bf16": bf16}
-QUANTIZED = {"int8": 8, "int6": 6, "int4": 4}
+QUANTIZED = {"int8": 8, "int6": 6, "int5": 5, "int4": 4}
 """And their bits."""
 
 
@@ -159,15 +159,13 @@ def planes(t: str, values: Array, spread: bool) -> tuple[Array, Array, Array]:
 
 
 def low_plane(t: str, q: Array) -> Array:
-    """What lies below the high nibbles of bytes (rows, places): 4, 2 or no bits of each."""
-    if t == "int8":
-        places = q.reshape(len(q), -1, 2, 32) & 15
-        return (places[:, :, 0] | places[:, :, 1] << 4).reshape(len(q), -1)
-    if t == "int6":
-        places = q.reshape(len(q), -1, 4, 16) >> 2 & 3
-        fields = [places[:, :, i] << 2 * i for i in range(4)]
-        return (fields[0] | fields[1] | fields[2] | fields[3]).reshape(len(q), -1)
-    return q[:, :0]
+    """What lies below the high nibbles of bytes (rows, places): 4, 2, 1 or no bits of each."""
+    bits = QUANTIZED[t] - 4
+    if bits == 0:
+        return q[:, :0]
+    fields = (q & 15).reshape(len(q), -1, 8 // bits, 8 * bits) >> 4 - bits
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
+    return np.bitwise_or.reduce(fields << shifts, axis=2).reshape(len(q), -1)
 
 
 def places(width: int) -> list[int]:
@@ -328,6 +326,8 @@ LINEARS = [
     ("int8", 927),
     ("int6", 65),
     ("int6", 576),
+    ("int5", 65),
+    ("int5", 576),
     ("int4", 31),
     ("int4", 65),
     ("int4", 576),
@@ -339,7 +339,7 @@ def product_bound(t: str, w: Array, x: Array) -> Array:
     """Rounding of w @ x. What stands for unknown bits is summed apart: at most an
     eighth of its scale's largest."""
     w, x = np.abs(w), np.abs(x)
-    if t in ("int6", "int4"):
+    if t in ("int6", "int5", "int4"):
         groups = np.pad(w, ((0, 0), (0, -w.shape[1] % 32))).reshape(len(w), -1, 32)
         w = w + np.repeat(groups.max(axis=2), 32, axis=1)[:, : w.shape[1]] / 8
     return dot_bound(w.shape[1], w @ x)
@@ -458,6 +458,7 @@ def test_activations_that_are_no_numbers_give_none(lib: ctypes.CDLL, value: floa
         ("bf16", 64, 105),
         ("int8", 70, 105),
         ("int6", 70, 105),
+        ("int5", 70, 105),
         ("int4", 31, 96),
     ],
 )

@@ -1,7 +1,7 @@
 // Where weights lie: what a kernel is given instead of a bare pointer.
 //   Matrix<T, K>              rows of K weights, to multiply; Columns<T, K> are rows to add
 //   Neurons<T, GATED, K, D>   a feed-forward block packed by neuron
-// T is float, bf16, int8, int6 or int4. Both hand out rows, for dot_row, add_rows and widen_part; a
+// T is float, bf16, int8, int6, int5 or int4. Both hand out rows, for dot_row, add_rows and widen_part; a
 // kernel does not see which T it works on.
 #pragma once
 #include "quantized.h"

@@ -1,6 +1,6 @@
 // 64 weights of a row in planes as vectors of integers: AVX-512, AVX2, or any other vectors.
 // A plane of nibbles has 32 bytes for them: byte i holds weight i in its low nibble and 32 + i in its
-// high one. A plane of two bits each has 16: byte i holds weights i, 16 + i, 32 + i and 48 + i.
+// high one. A plane of LOW = 2 bits each, or 1, has 8 LOW: byte i holds weights i, 8 LOW + i, ..
 #pragma once
 #include "simd.h"
 
@@ -61,23 +61,26 @@ SC_INLINE vq plane_bytes(const uint8_t* plane, int j) {
 #endif
 }
 
-// Vector j of 4 l, with l of a plane of two bits.
-SC_INLINE vq pairs(const uint8_t* plane, int j) {
-    constexpr uint64_t PAIRS = 0x0c0c0c0c0c0c0c0c;
+// Vector j of 2^(4 - LOW) l, with l of a plane of LOW bits, 2 or 1.
+template <int LOW>
+SC_INLINE vq low_bits(const uint8_t* plane, int j) {
+    constexpr uint64_t BITS = 0x0101010101010101 * (16 - (16 >> LOW));
 #if defined(__AVX512F__)
-    (void)j;  // its four quarters are the four pairs of the same bytes
-    const __m512i turns = _mm512_setr_epi64(2, 2, 0, 0, 62, 62, 60, 60);  // what wraps is masked
-    const auto bytes = _mm512_maskz_broadcast_i32x4(0xffff, load_bytes<__m128i>(plane));
-    return bits_as<vq>(_mm512_maskz_rolv_epi64(0xff, bytes, turns)) & PAIRS;
+    (void)j;
+    vq turns{};  // of each eighth of the weights; what wraps is masked
+    for (int e = 0; e < 8; ++e) turns[e] = (4 - LOW - e / LOW * LOW) & 63;
+    const auto bytes = LOW == 2 ? _mm512_maskz_broadcast_i32x4(0xffff, load_bytes<__m128i>(plane))
+                                : _mm512_set1_epi64(load_bytes<int64_t>(plane));
+    return bits_as<vq>(_mm512_maskz_rolv_epi64(0xff, bytes, bits_as<__m512i>(turns))) & BITS;
 #else
     vq bytes{}, up{}, down{};
     for (int i = 0; i < LANES / 2; ++i) {
-        const int quarter = (j * VECTOR_BYTES + 8 * i) / 16;
-        bytes[i] = load_bytes<uint64_t>(plane + 8 * (i % 2));
-        up[i] = quarter == 0 ? 2 : 0;
-        down[i] = quarter == 0 ? 0 : 2 * (quarter - 1);
+        const int eighth = j * VECTOR_BYTES / 8 + i, field = eighth / LOW * LOW;
+        bytes[i] = load_bytes<uint64_t>(plane + 8 * (eighth % LOW));
+        up[i] = max(0, 4 - LOW - field);
+        down[i] = max(0, field + LOW - 4);
     }
-    return bytes << up >> down & PAIRS;
+    return bytes << up >> down & BITS;
 #endif
 }
 
@@ -90,7 +93,7 @@ SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
     constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0;
     const vq h = plane_bytes(high, j) << up;
     if constexpr (LOW == 0) return bits_as<vb>(h & HIGH);
-    const vq l = LOW == 2 ? pairs(low, j) : plane_bytes(low, j) >> (4 - up);
+    const vq l = LOW < 4 ? low_bits<LOW>(low, j) : plane_bytes(low, j) >> (4 - up);
     // h where HIGH has ones, l elsewhere: spelled so that AVX-512 does it in one instruction.
     return bits_as<vb>(l ^ ((h ^ l) & HIGH));
 }

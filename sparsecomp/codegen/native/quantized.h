@@ -1,11 +1,12 @@
-// A row of quantised weights, int8, int6 or int4, as the kernels use it: what row.h does for float.
+// A row of quantised weights, int8 to int4, as the kernels use it: what row.h does for float.
 //   QuantizedRow<T, K>  where its planes are
 //   pack_input<K>       quantises activations for dot_row
 // A row is padded to blocks of 64; groups of 32 weights share a scale s, a byte (its steps) times
 // the bf16 scale of the row. Its high plane holds high nibbles, then these bytes, then the index and
 // value of an outlier, then the row's scale; its low plane the bits below: l of int8 is a nibble, of
-// int6 four times two bits, and int4 has none. A weight is s (16 h + l + UNKNOWN - 128); the high
-// plane of a wider row alone is one of int4. To one weight, the outlier, its value is added.
+// int6 four times two bits, of int5 eight times one, and int4 has none. A weight is
+// s (16 h + l + UNKNOWN - 128); the high plane of a wider row alone is one of int4. To one weight,
+// the outlier, its value is added.
 #pragma once
 #include "nibbles.h"
 
@@ -17,13 +18,17 @@ struct int8 {
 struct int6 {
     static constexpr int LOW = 2;
 };
+struct int5 {
+    static constexpr int LOW = 1;
+};
 struct int4 {
     static constexpr int LOW = 0;
 };
 
 template <class T>
 constexpr bool is_quantized =
-    std::is_same_v<T, int8> || std::is_same_v<T, int6> || std::is_same_v<T, int4>;
+    std::is_same_v<T, int8> || std::is_same_v<T, int6> || std::is_same_v<T, int5> ||
+    std::is_same_v<T, int4>;
 
 constexpr int GROUP = 32;  // weights that share a scale
 
