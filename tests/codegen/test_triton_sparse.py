@@ -17,7 +17,7 @@ from sparsecomp.codegen.triton import parts
 from sparsecomp.dialects import exec, spz
 from sparsecomp.dialects.exec import Index, Layout, Part
 
-INT8, INT6, INT4 = (IntegerType(bits) for bits in (8, 6, 4))
+INT8, INT6, INT5, INT4 = (IntegerType(bits) for bits in (8, 6, 5, 4))
 GATED_OR_NOT = pytest.mark.parametrize(
     "element, gated", ((f32, True), (bf16, False), (INT8, True), (INT4, False)), ids=str
 )
@@ -36,7 +36,7 @@ def dense_layers(element: Attribute, rows: int, size: int = 70, outputs: int = 5
     return program.module
 
 
-@pytest.mark.parametrize("element", (INT8, INT6, INT4), ids=str)
+@pytest.mark.parametrize("element", (INT8, INT6, INT5, INT4), ids=str)
 @pytest.mark.parametrize("tokens", (TOKENS[:1], TOKENS), ids=("row", "tile"))
 def test_quantised_layers(element: Attribute, tokens: tuple[int, ...], tmp_path: Path) -> None:
     module = dense_layers(element, 1 if len(tokens) == 1 else ROWS)
@@ -325,3 +325,4 @@ def test_what_reads_quantised_weights_fits() -> None:
     fits(neurons(INT8, spz.Act.SILU, True, rank=64, size=4096), archs=(80,))
     fits(dense_layers(INT8, ROWS, 4096, 4096), archs=(80,))
     fits(dense_layers(INT6, ROWS, 4096, 4096), archs=(80,))
+    fits(dense_layers(INT5, ROWS, 4096, 4096), archs=(80,))

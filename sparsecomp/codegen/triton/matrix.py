@@ -12,7 +12,7 @@ from sparsecomp.dialects.exec import Layout, to_lines
 class Rows(NamedTuple):
     """Rows of `width` weights. In 32 and 16 bits they begin `at`, and `stride` apart, in elements.
 
-    In 8, 6 and 4 bits these are bytes to their high planes, and `low` ones to their low planes.
+    In 8 bits and less these are bytes to their high planes, and `low` ones to their low planes.
     Rows that are multiplied are `spread` then (see nibbles.py).
     """
 

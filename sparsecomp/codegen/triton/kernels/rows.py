@@ -93,18 +93,16 @@ def _widened(weights, rows, there, start, BLOCK: tl.constexpr, ROWS: tl.constexp
     low_steps, high_steps = _steps(steps, word, inside, ROWS)
     low_scale, high_scale = low_steps * row_scale[:, None], high_steps * row_scale[:, None]
     first, second = (high & 0x0F0F0F0F) << 4, high & ~0x0F0F0F0F
-    if ROWS.bits == 8:
+    if ROWS.bits > 4:
+        # Of LOW bits each, 4 / LOW words of high nibbles share a word.
+        LOW: tl.constexpr = ROWS.bits - 4
+        ONES: tl.constexpr = 0x01010101 * (2**LOW - 1)
+        word_of_low, shift = word // 8 * 2 * LOW + word % (2 * LOW), word % 8 // (2 * LOW) * LOW
         at = (ROWS.low + rows * ROWS.low_stride) // 4
-        low = tl.load(words + at[:, None] + word[None, :], mask=inside, other=0)
-        first |= low & 0x0F0F0F0F
-        second |= (low >> 4) & 0x0F0F0F0F
-    elif ROWS.bits == 6:
-        # Byte i has places i, 16 + i, 32 + i and 48 + i: two words of high nibbles share a word.
-        at = (ROWS.low + rows * ROWS.low_stride) // 4
-        word_of_pairs, shift = word // 8 * 4 + word % 4, (word % 8 // 4 * 2)[None, :]
-        pairs = tl.load(words + at[:, None] + word_of_pairs[None, :], mask=inside, other=0)
-        first |= (pairs >> shift & 0x03030303) << 2
-        second |= (pairs >> (shift + 4) & 0x03030303) << 2
+        low = tl.load(words + at[:, None] + word_of_low[None, :], mask=inside, other=0)
+        low = low >> shift[None, :]
+        first |= (low & ONES) << (4 - LOW)
+        second |= (low >> 4 & ONES) << (4 - LOW)
     a, b = _bytes(first, low_scale, ROWS.bits), _bytes(second, high_scale, ROWS.bits)
     values = tl.join(a, b).reshape(rows.shape[0], BLOCK)
     stands_out = _places(start, BLOCK)[None, :] == outlier[:, None]
