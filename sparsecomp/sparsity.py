@@ -150,7 +150,7 @@ class Sketch:
             raise SparsecompError(f"offset is {self.offset}; it must be a finite number")
 
 
-FULL_BITS, FEWER_BITS = 8, (6, 4)
+FULL_BITS, FEWER_BITS = 8, (6, 5, 4)
 """Of a weight of a model in 8 bits: as all are kept, and as a narrow block may keep its own."""
 
 
@@ -160,8 +160,8 @@ class Narrow:
 
     `bits` are those of the matrices that read the block's input: gate and up of an MLP, the query,
     key and value projections of an attention. `output_bits` are those of down, or of the output
-    projection. Each is 8, 6 or 4. Weights are rounded so that
-    errors make up for each other (GPTQ, arXiv 2210.17323).
+    projection. Each is 8, 6, 5 or 4. Weights are rounded so that errors make up for each other
+    (GPTQ, arXiv 2210.17323).
     """
 
     bits: int
@@ -170,7 +170,7 @@ class Narrow:
     def __post_init__(self) -> None:
         for name, bits in (("bits", self.bits), ("output_bits", self.output_bits)):
             if bits not in (FULL_BITS, *FEWER_BITS):
-                raise SparsecompError(f"{name} is {bits}; it must be 8, 6 or 4")
+                raise SparsecompError(f"{name} is {bits}; it must be 8, 6, 5 or 4")
         if self.bits == self.output_bits == FULL_BITS:
             raise SparsecompError(f"bits and output_bits are {FULL_BITS}: kind: dense says that")
 

@@ -42,7 +42,7 @@ NESTED = st.builds(
 NARROW = st.sampled_from(
     [
         Narrow(bits=6, output_bits=6),
-        Narrow(bits=6, output_bits=8),
+        Narrow(bits=5, output_bits=8),
         Narrow(bits=8, output_bits=6),
     ]
 )
@@ -96,7 +96,10 @@ BLOCK = "recipe: 1\nblocks:\n  mlp: "
             "mlp: threshold is -1.0; a magnitude is never below 0",
         ),
         (BLOCK + "{kind: narrow, bits: 6}", "mlp: output_bits is missing"),
-        (BLOCK + "{kind: narrow, bits: 7, output_bits: 8}", "mlp: bits is 7; it must be 8, 6 or 4"),
+        (
+            BLOCK + "{kind: narrow, bits: 7, output_bits: 8}",
+            "mlp: bits is 7; it must be 8, 6, 5 or 4",
+        ),
         (
             BLOCK + "{kind: narrow, bits: 8, output_bits: 8}",
             "mlp: bits and output_bits are 8: kind: dense says that",

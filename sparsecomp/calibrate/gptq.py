@@ -59,7 +59,7 @@ class Compensation:
 
 
 def gptq(weight: torch.Tensor, bits: int, inputs: Sequence[Compensation]) -> torch.Tensor:
-    """`weight` (rows, width) by values that 6 or 4 `bits` have, float32.
+    """`weight` (rows, width) by values that 6, 5 or 4 `bits` have, float32.
 
     `inputs` are of each piece of a row, one piece behind the other: errors are made up for within a
     piece. Rounding the values to so many bits again gives them again, but for what bfloat16 takes

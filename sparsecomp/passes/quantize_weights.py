@@ -1,4 +1,4 @@
-"""quantize-weights: which matrices are kept in 8, 6 or 4 bits.
+"""quantize-weights: which matrices are kept in 8, 6, 5 or 4 bits.
 
 All that linears, embeddings, MLPs and the head read, but what a recipe wants wider, and rows so
 short that their padding would take more than it saves. Narrow blocks and what approximates neurons

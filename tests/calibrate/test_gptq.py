@@ -31,7 +31,7 @@ def error(rounded: torch.Tensor, of: torch.Tensor) -> float:
     return float(((missing @ of) * missing).sum())
 
 
-@pytest.mark.parametrize("bits", [6, 4])
+@pytest.mark.parametrize("bits", [6, 5, 4])
 def test_errors_make_up_for_each_other(bits: int) -> None:
     of = moments()
     nearest, found = round_to(weights(), bits), gptq(weights(), bits, [Compensation.by(of)])
@@ -39,7 +39,7 @@ def test_errors_make_up_for_each_other(bits: int) -> None:
     assert (found - weights()).square().sum() > (nearest - weights()).square().sum()
 
 
-@pytest.mark.parametrize("bits", [6, 4])
+@pytest.mark.parametrize("bits", [6, 5, 4])
 def test_rounding_again_changes_nothing(bits: int) -> None:
     found = gptq(weights(), bits, [Compensation.by(moments())])
     again = round_to(found, bits)

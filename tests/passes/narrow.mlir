@@ -1,8 +1,8 @@
 // RUN: sparsecomp-opt %s -p allocate-sparsity,insert-predictors,shard,quantize-weights,choose-layouts --dtype int8 --recipe %S/narrow.yaml | filecheck %s
 // RUN: sparsecomp-opt %s -p allocate-sparsity,insert-predictors,shard,quantize-weights,choose-layouts --dtype int8 --recipe %S/narrow.yaml --ranks 2 --rank 1 | filecheck %s --check-prefix RANK
-// A narrow block reads weights of its own in 6 or 4 bits, which calibration rounds, in both functions,
-// and each rank its part of them; an MLP of so few neurons that rows of down would be short stays in
-// 8. Nothing is chosen.
+// A narrow block reads weights of its own in 6, 5 or 4 bits, which calibration rounds, in both
+// functions, and each rank its part of them; an MLP of so few neurons that rows of down would be short
+// stays in 8. Nothing is chosen.
 aten.weight @q.weight : tensor<128x64xf32>
 aten.weight @k.weight : tensor<128x64xf32>
 aten.weight @v.weight : tensor<128x64xf32>
@@ -39,19 +39,19 @@ func.func @decode(%x: tensor<1x64xf32>, %positions: tensor<1xi64>, %cache: !spz.
 // CHECK-NEXT: aten.weight @k.weight.in_6_bits : tensor<128x64xf32> {stored = i6}
 // CHECK-NEXT: aten.weight @v.weight.in_6_bits : tensor<128x64xf32> {stored = i6}
 // CHECK-NEXT: aten.weight @o.weight.in_4_bits : tensor<64x128xf32> {stored = i4}
-// CHECK-NEXT: aten.weight @down.weight.in_6_bits : tensor<64x192xf32> {stored = i6}
+// CHECK-NEXT: aten.weight @down.weight.in_5_bits : tensor<64x192xf32> {stored = i5}
 // CHECK:      exec.storage @gate.weight.rows {layout = #exec<layout rows>, element = i8
-// CHECK:      exec.storage @down.weight.in_6_bits.rows {layout = #exec<layout rows>, element = i6
+// CHECK:      exec.storage @down.weight.in_5_bits.rows {layout = #exec<layout rows>, element = i5
 // CHECK:      exec.storage @q.weight.in_6_bits.rows {layout = #exec<layout rows>, element = i6
 // CHECK:      exec.storage @o.weight.in_4_bits.rows {layout = #exec<layout rows>, element = i4
 // CHECK:      exec.storage @short.neurons {layout = #exec<layout neuron_major>, element = i8
 // CHECK:      func.func @prefill
-// CHECK-NEXT: spz.gated_mlp %x, @gate.weight, @up.weight, @down.weight.in_6_bits
+// CHECK-NEXT: spz.gated_mlp %x, @gate.weight, @up.weight, @down.weight.in_5_bits
 // CHECK:      func.func @decode
 // CHECK-NOT:  sparsity
 
 // RANK: exec.storage @gate.weight.r1.rows {{.*}} element = i8
-// RANK: exec.storage @down.weight.in_6_bits.r1.rows {{.*}} element = i6, shape = array<i64: 64, 96>
+// RANK: exec.storage @down.weight.in_5_bits.r1.rows {{.*}} element = i5, shape = array<i64: 64, 96>
 // RANK: exec.storage @q.weight.in_6_bits.r1.rows {{.*}} element = i6, shape = array<i64: 64, 64>
 // RANK: exec.storage @k.weight.in_6_bits.r1.rows {{.*}} element = i6
 // RANK: exec.storage @o.weight.in_4_bits.r1.rows {{.*}} element = i4, shape = array<i64: 64, 64>
