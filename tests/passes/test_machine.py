@@ -34,7 +34,7 @@ def program_of(element: str) -> exec.Program:
     return program
 
 
-@pytest.mark.parametrize(("element", "bits"), [("f32", 32), ("bf16", 16), ("i8", 8), ("i4", 4)])
+@pytest.mark.parametrize(("element", "bits"), [("f32", 32), ("bf16", 16), ("i8", 8), ("i5", 5)])
 def test_instructions_of_weights(element: str, bits: int) -> None:
     norm, linear, sparse = kernels(program_of(element))
     weight, row = WEIGHTS[bits], QUANTISED_ROW if bits <= 8 else 0.0
