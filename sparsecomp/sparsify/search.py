@@ -140,7 +140,7 @@ class _Search:
                 if tried
                 else "no block of the model is faster when sparse within the budget"
             )
-        elif (slower := self._slower(Plan(options, best.spend))) is not None:
+        elif (slower := self._slower(options, best, attempts[-1])) is not None:
             why = slower
         else:
             return reporter.found(options, self.budget, best, attempts)
@@ -180,12 +180,15 @@ class _Search:
         used = max(math.log(ratio.high), unlike) / math.log1p(self.budget)
         return Attempt(plan.budget, trial, ratio, used)
 
-    def _slower(self, plan: Plan) -> str | None:
+    def _slower(
+        self, options: Mapping[str, tuple[Option, ...]], best: Attempt, last: Attempt
+    ) -> str | None:
         """That the sparse program takes longer than the dense one here, if it does: both decode
         the same text, in turn."""
         self.observer.stage("speed", "sparse beside dense")
         path = self.work / "attempt.spz"
-        self.try_out(Sparsified(plan, self.calibration), path)
+        if best is not last:  # which is there still
+            self.try_out(Sparsified(Plan(options, best.spend), self.calibration), path)
         ids = self.windows[0].ids[: SPEED_TOKENS + 1].tolist()
         with rt.load(path, device="cpu") as sparse:
             _decode_seconds(sparse, ids), _decode_seconds(self.dense, ids)

@@ -67,7 +67,7 @@ def dense(room: Path) -> Path:
 def sparse(room: Path) -> Compiled:
     with pytest.MonkeyPatch.context() as patch:
         # Which of two tiny programs is faster is not what is tested here.
-        patch.setattr(search._Search, "_slower", lambda self, plan: None)
+        patch.setattr(search._Search, "_slower", lambda *_: None)
         return compiled(
             room / "sparse.spz", max_ppl_increase=BUDGET, calibration_dir=room / "calibration"
         )
