@@ -190,15 +190,18 @@ def sketch(w: Worker, op: exec.Sketch) -> None:
     w.tensor(op.out)[:, units] = y + x[:, -1:]
 
 
+HEAD_TURN = 32
+"""Listed rows of a head that a worker takes at once."""
+
+
 def sparse_head(w: Worker, op: exec.SparseHead) -> None:
     (weight,), bias = w.weights(op, "weight"), w.weight(op, "bias")
     chosen, scores, out = listed(w, op.list), w.tensor(op.scores), w.tensor(op.out)
-    first, end = _share(w, chosen)
-    at = [*chosen.tolist(), len(weight)]
-    begin = 0 if w.number == 0 else at[first]
-    stop = len(weight) if w.number + 1 == w.call.workers else at[end]
-    out[:, begin:stop] = scores[:, begin:stop] + op.offset.value.data
-    units = chosen[first:end]
+    # Of each row the last listed before it; its turn is whose the row is.
+    before = torch.searchsorted(chosen, torch.arange(len(weight)), right=True) - 1
+    own = before.clamp(min=0) // HEAD_TURN % w.call.workers == w.number
+    out[:, own] = scores[:, own] + op.offset.value.data
+    units = chosen[own[chosen]]
     added = None if bias is None else bias[units]
     out[:, units] = F.linear(_factor(w, op.x, weight), weight[units], added)
 

@@ -234,8 +234,8 @@ SKETCH(37, 352)
                                  int worker, int workers) {                               \
         head_listed<T, N, K>(y, x, matrix<T, K>(w, N), b, scores, offset, list, worker, workers); \
     }
-HEAD(f32, 40, 7)
-HEAD(int8, 40, 100)
+HEAD(f32, 80, 7)
+HEAD(int8, 80, 100)
 
 #define ATTENTION(T, H, KVH, D, DV)                                                               \
     EXPORT append_##T##_##H(T* kc, T* vc, const float* k, const float* v, int64_t pos,            \

@@ -161,7 +161,7 @@ class Sketch(Kernel):
 class SparseHead(Kernel):
     """out (1, V) = the head's logits of the listed rows, of the others scores (1, V) + offset.
 
-    Each worker has its share of the list, and what lies from its first entry to the next worker's.
+    Workers take turns at the list, 32 entries each, with all rows up to those of the next turn.
     """
 
     name = "exec.sparse_head"
