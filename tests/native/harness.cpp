@@ -226,7 +226,7 @@ SELECT(false, 3001, 3001, 100)  // sought in two steps
     }
 SKETCH(40, 24)
 SKETCH(48, 64)
-SKETCH(37, 352)
+SKETCH(37, 330)
 
 #define HEAD(T, N, K)                                                                     \
     EXPORT head_listed_##T##_##K(float* y, const float* x, const void* w, const float* b, \
