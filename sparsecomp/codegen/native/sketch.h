@@ -100,11 +100,12 @@ inline void sketch_rows(float* __restrict y, const float* __restrict x, const ch
         };
         for (int p = 0; p < PARTS; ++p) {
             vi low{}, high{};
-            for (int i = 0; i < S::FINE; i += 8) {
+            each_constant<S::FINE / 8>([&](auto step) SC_ALWAYS {
+                const int i = 8 * step;
                 const vi u = codes(i / 2 * S::LOT, p);
                 low = add_dot4(low, u & 0x0f0f0f0f, in.four(i));
                 high = add_dot4(high, (u >> 4) & 0x0f0f0f0f, in.four(i + 4));
-            }
+            });
             add_group(0, p, low + high);
         }
         for (int g = 1, first = S::FINE; g < S::GROUPS; ++g, first += S::GROUP) {
@@ -120,13 +121,12 @@ inline void sketch_rows(float* __restrict y, const float* __restrict x, const ch
                     sums[2] = add_dot4(sums[2], v & 0x03030303, in.four(i + 8));
                     sums[3] = add_dot4(sums[3], v & 0x0c0c0c0c, in.four(i + 12));
                 };
-                // Two steps written out: GCC keeps the sums of a shorter loop in memory.
+                // Steps written out: GCC keeps the sums of a shorter loop in memory.
+                constexpr int STEPS = 4 / PARTS, AXES = 16 * STEPS;
                 int i = first;
-                for (; i + 32 <= end; i += 32) {
-                    add_axes(i);
-                    add_axes(i + 16);
-                }
-                if (i < end) add_axes(i);
+                for (; i + AXES <= end; i += AXES)
+                    each_constant<STEPS>([&](auto step) SC_ALWAYS { add_axes(i + 16 * step); });
+                for (; i < end; i += 16) add_axes(i);
                 add_group(g, p, sums[0] + sums[2] + ((sums[1] + sums[3]) >> 2));
             }
         }
