@@ -82,16 +82,15 @@ struct QuantizedRow {
     const uint8_t *high, *low;
     // Of each group; times scale() it is what scales its weights. A sum over groups is scaled once.
     const uint8_t* steps() const { return high + Planes<K>::NIBBLES; }
-    float scale() const { return load_bf16(Planes<K>::SCALE); }
+    vf scale() const { return bits_as<vf>((vu{} + word_to(Planes<K>::SCALE)) & UPPER); }
     // Where it lies in the blocks.
     int outlier() const { return load_bytes<uint16_t>(high + Planes<K>::OUTLIER); }
-    float outlier_value() const { return load_bf16(Planes<K>::OUTLIER + 2); }
+    float outlier_value() const { return bits_as<float>(word_to(Planes<K>::OUTLIER + 2) & UPPER); }
 
    private:
-    float load_bf16(int64_t at) const {
-        const uint32_t bits = load_bytes<uint16_t>(high + at);
-        return bits_as<float>(bits << 16);
-    }
+    // A bf16 is the upper half of a float: the word that ends with it needs no shift.
+    static constexpr uint32_t UPPER = 0xffff0000;
+    uint32_t word_to(int64_t at) const { return load_bytes<uint32_t>(high + at - 2); }
 };
 template <class T, int K>
 using SpreadRow = QuantizedRow<T, K, Order::spread>;
@@ -270,9 +269,10 @@ SC_INLINE void dot_rows(vf* sums, const float* __restrict x, const SpreadRow<T, 
                 sums[r] += UNKNOWN<T::LOW> * load(rows[r].steps() + g, n) * load(in.sums + g, n);
             });
         if constexpr (ASK >= K) prefetch_scales(next[r]);
-        sums[r] *= rows[r].scale();
-        sums[r][0] += outlier_product(rows[r], in,
-                                      [&](int o) { return 128 * in.high[o] + in.low[o]; });
+        vf outlier{};
+        outlier[0] = outlier_product(rows[r], in,
+                                     [&](int o) { return 128 * in.high[o] + in.low[o]; });
+        sums[r] = sums[r] * rows[r].scale() + outlier;
     });
 }
 
@@ -308,16 +308,16 @@ SC_INLINE vf dot_coarse(const float* __restrict x, const SpreadRow<int4, K>& row
         sum += load(row.steps() + g, n) * load(in.coarse + g, n);
     });
     prefetch_scales(next);
-    sum *= row.scale();
-    sum[0] += outlier_product(row, in, [&](int o) { return 128 * in.high[o]; });
-    return sum;
+    vf outlier{};
+    outlier[0] = outlier_product(row, in, [&](int o) { return 128 * in.high[o]; });
+    return sum * row.scale() + outlier;
 }
 
 template <int N, bool ASK = true, int R, class T>
 SC_INLINE void add_rows(float* __restrict out, const float* c, const PlainRow<T, N> (&rows)[R],
                         const PlainRow<T, N> (&next)[R]) {
-    float scaled[R];
-    for (int r = 0; r < R; ++r) scaled[r] = c[r] * rows[r].scale() / UNIT;
+    vf scaled[R];
+    for (int r = 0; r < R; ++r) scaled[r] = splat(c[r] / UNIT) * rows[r].scale();
     // A vector of steps, then the blocks that it is for.
     each_vector<Planes<N>::GROUPS>([&](int g, auto n) SC_ALWAYS {
         alignas(64) float factors[R][LANES];
