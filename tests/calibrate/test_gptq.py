@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sparsecomp.calibrate.gptq import Compensation, gptq
+from sparsecomp.calibrate.gptq import DAMPING, Compensation, gptq
 from sparsecomp.rounding import round_to
 
 ROWS, WIDTH = 24, 192
@@ -71,3 +71,13 @@ def test_inputs_that_are_never_there() -> None:
     assert torch.allclose(
         gptq(weights(), 6, [Compensation.by(0 * of)]), round_to(weights(), 6), atol=0.3
     )
+
+
+def test_what_an_error_costs_is_what_the_inputs_behind_it_do_not_know() -> None:
+    of, inputs = moments().double(), Compensation.by(moments())
+    of.diagonal().add_(DAMPING * of.diagonal().mean())
+    assert of.diagonal()[inputs.order].diff().max() <= 0
+    for place, at in enumerate(inputs.order):
+        left = inputs.order[place:]
+        alone = 1 / torch.linalg.inv(of[left][:, left])[0, 0]
+        assert inputs.importance[at] == pytest.approx(float(alone), rel=1e-4)
