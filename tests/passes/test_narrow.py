@@ -64,6 +64,12 @@ GATED = "aten.weight @scale : tensor<128xf32>" + MODULE.replace(
 """In which no linear reads the heads as they are."""
 TWICE = MODULE.replace("%k, %v,", "%k, %k,")
 """In which keys are values too."""
+APART = MODULE.replace(
+    "%1 = spz.linear %x, @k",
+    "%y = aten.mul.Tensor(%x, %x) : (tensor<1x64xf32>, tensor<1x64xf32>) -> tensor<1x64xf32>\n"
+    "  %1 = spz.linear %y, @k",
+)
+"""In which keys read something else than queries."""
 
 
 def stored(
@@ -89,6 +95,7 @@ def test_a_block_keeps_its_own_weights_in_fewer_bits() -> None:
     assert stored({"attn": BOTH}) == everywhere | inputs | {"o": 6}
     assert stored({"attn": INPUTS}) == stored({"attn": INPUTS}, GATED) == everywhere | inputs
     assert stored({"attn": INPUTS}, TWICE) == everywhere | {"q": 6}
+    assert stored({"attn": INPUTS}, APART) == everywhere | {"q": 6, "v": 6}
     assert stored({"mlp": INPUTS}) == everywhere | {"mlp.gate": 6, "mlp.up": 6}
     assert stored({"attn": OUTPUTS, "mlp": OUTPUTS}) == everywhere | {"o": 6, "mlp.down": 6}
     fewer = {"mlp.gate": 4, "mlp.up": 4, "mlp.down": 5}
