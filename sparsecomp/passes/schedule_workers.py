@@ -7,6 +7,7 @@ and the small rest is done by every worker for itself, which is cheaper than wai
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -35,8 +36,20 @@ LARGE_MAP = 8 * 1024
 
 def even_bounds(units: int, workers: int, grain: int) -> list[int]:
     """Bounds of nearly equal shares of `units`, at multiples of `grain`."""
-    grains = math.ceil(units / grain)
-    return [min(grains * w // workers * grain, units) for w in range(workers)] + [units]
+    (bounds,) = bounds_beside([(units, 1)], workers, grain)
+    return bounds
+
+
+def bounds_beside(
+    parts: Sequence[tuple[int, int]], workers: int, grain: int
+) -> Iterator[list[int]]:
+    """The same of several, each so many units of a weight, as if they were one behind the other."""
+    grains = [math.ceil(units / grain) * weight for units, weight in parts]
+    start, total = 0, sum(grains)
+    for (units, weight), size in zip(parts, grains, strict=True):
+        inner = ((total * w // workers - start) // weight * grain for w in range(1, workers))
+        yield [0, *(min(max(bound, 0), units) for bound in inner), units]
+        start += size
 
 
 class Scheduler:
@@ -44,12 +57,15 @@ class Scheduler:
         self.program = program
         self.workers = workers
         self.last = WorkAttr.of(Mode.ONE, [workers - 1])
+        self.linears: dict[exec.Linear, WorkAttr] = {}
         self.added: set[exec.Buffer | None] = set()
         """What is added up over ranks, of all rows at once."""
 
     def run(self) -> None:
         ops = [op for op in self.program.body.block.ops if isinstance(op, exec.Kernel)]
         self.added = {buffer_of(op.x) for op in all_reduces(ops) if op.x is not None}
+        for beside in linears_beside(ops):
+            self.linears |= self._share_out(beside)
         for op in ops:
             work, space = self._place(op)
             op.properties["work"] = work
@@ -85,10 +101,8 @@ class Scheduler:
                 return WorkAttr.of(Mode.LIST), Space.PARTS
             case exec.Neurons():
                 return self._split(shape_of(op.out)[1], FLOATS_PER_LINE), Space.SHARED
-            case exec.Linear():
-                outputs, inputs = self._storage(op).dims
-                if outputs * inputs > SMALL_LINEAR or self._is_output(op):
-                    return self._split(outputs, FLOATS_PER_LINE), Space.SHARED
+            case exec.Linear() if op in self.linears:
+                return self.linears[op], Space.SHARED
             case exec.SparseLinear():
                 outputs, inputs = self._storage(op).dims
                 if op.side.data is spz.Side.INPUTS:
@@ -103,6 +117,20 @@ class Scheduler:
             case _ if self._is_output(op):
                 raise PassError(op, "cannot write the logits: no kernel of its kind is split")
         return WorkAttr.of(Mode.EACH), Space.PRIVATE
+
+    def _share_out(self, beside: Sequence[exec.Linear]) -> dict[exec.Linear, WorkAttr]:
+        """Linears of one input as if they were one matrix: the fewer matrices a worker begins, the
+        less it waits for the first bytes of one."""
+        large = [op for op in beside if self._is_large(op)]
+        storages = [self._storage(op) for op in large]
+        parts = [(of.dims[0], of.row_bytes(of.dims[1])) for of in storages]
+        bounds = bounds_beside(parts, self.workers, FLOATS_PER_LINE)
+        return {op: WorkAttr.of(Mode.SPLIT, of_op) for op, of_op in zip(large, bounds, strict=True)}
+
+    def _is_large(self, op: exec.Linear) -> bool:
+        """Whether the others are worth waiting for; all of the logits are shared out."""
+        outputs, inputs = self._storage(op).dims
+        return outputs * inputs > SMALL_LINEAR or self._is_output(op)
 
     def _split(self, units: int, grain: int) -> WorkAttr:
         return WorkAttr.of(Mode.SPLIT, even_bounds(units, self.workers, grain))
@@ -149,6 +177,14 @@ class Scheduler:
         appends = [op for op in ops if isinstance(op, exec.Append)]
         if appends and shape_of(appends[-1].k)[0] == DYNAMIC_INDEX:
             Builder(InsertPoint.after(appends[-1])).insert(exec.LogitsOnly.create())
+
+
+def linears_beside(ops: Iterable[exec.Kernel]) -> Iterator[list[exec.Linear]]:
+    """Linears that stand side by side and read the same."""
+    for _, run in itertools.groupby(ops, lambda op: isinstance(op, exec.Linear) and op.x):
+        beside = [op for op in run if isinstance(op, exec.Linear)]
+        if beside:
+            yield beside
 
 
 def all_reduces(ops: Iterable[Operation]) -> Iterator[exec.AllReduce]:

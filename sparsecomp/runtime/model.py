@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Prompt = str | Sequence[int]
 
+_NO_INTEGERS = "token ids must be a list of integers"
+
 
 def load(
     path: str | os.PathLike[str],
@@ -61,6 +63,10 @@ def load(
         raise
 
 
+def _logits_size(manifest: Manifest, rank: int) -> int:
+    return manifest.shards[rank].logits if manifest.shards else manifest.model.vocab_size
+
+
 def _require_ranks(artifact: Artifact, ranks: Ranks | None) -> None:
     parts, given = artifact.manifest.ranks, 1 if ranks is None else ranks.size
     command = f"torchrun --nproc-per-node {parts} -m sparsecomp.distributed {artifact.path} -p ..."
@@ -91,6 +97,9 @@ class Model:
         """What it runs on: "cpu", or the name of a GPU."""
         self.program = chosen.program
         """The native program that runs; None on a GPU."""
+        self.logits_size = _logits_size(self.manifest, self._rank)
+        """How many tokens a session scores: all of the vocabulary, or a rank's part of it."""
+        self._vocab = self.manifest.model.vocab_size
         self._program = chosen.engine
         self._lock = threading.RLock()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -98,12 +107,6 @@ class Model:
             self._handle = self._program.open_model(artifact.weights_address)
         if self._handle is None:
             raise SparsecompError("its native program could not start its workers")
-
-    @property
-    def logits_size(self) -> int:
-        """How many tokens a session scores: all of the vocabulary, or a rank's part of it."""
-        shards = self.manifest.shards
-        return shards[self._rank].logits if shards else self.manifest.model.vocab_size
 
     @property
     def workers(self) -> int:
@@ -209,12 +212,23 @@ class Model:
         if ids.size == 0:
             raise SparsecompError("there are no tokens; give at least one")
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise SparsecompError("token ids must be a list of integers")
-        vocab = self.manifest.model.vocab_size
-        outside = ids[(ids < 0) | (ids >= vocab)]
+            raise SparsecompError(_NO_INTEGERS)
+        outside = ids[(ids < 0) | (ids >= self._vocab)]
         if outside.size:
-            raise SparsecompError(f"token id {outside[0]}: the model has 0..{vocab - 1}")
+            raise self._no_such_token(int(outside[0]))
         return np.ascontiguousarray(ids, np.int32)
+
+    def check_token(self, token: int) -> int:
+        """The same of one token, without arrays: a decode step leaves nothing but weights in the
+        caches, and the code that makes arrays, read from memory anew, would add 3 % to it."""
+        if isinstance(token, bool) or not isinstance(token, int | np.integer):
+            raise SparsecompError(_NO_INTEGERS)
+        if not 0 <= token < self._vocab:
+            raise self._no_such_token(int(token))
+        return int(token)
+
+    def _no_such_token(self, token: int) -> SparsecompError:
+        return SparsecompError(f"token id {token}: the model has 0..{self._vocab - 1}")
 
     def close(self) -> None:
         """Closes the sessions, stops the workers and unmaps the weights."""

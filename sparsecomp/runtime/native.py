@@ -134,8 +134,8 @@ class NativeProgram:
         full_logits: bool,
     ) -> None:
         """Processes one token; fills `logits` (vocab,), all exactly if `full_logits`."""
-        pointer = logits.ctypes.data_as(_FLOAT_POINTER)
-        _succeed(self._decode(session, token, position, pointer, full_logits))
+        first = ctypes.c_float.from_buffer(logits.data)
+        _succeed(self._decode(session, token, position, ctypes.byref(first), full_logits))
 
     def counters(self, session: int, out: npt.NDArray[np.int64]) -> None:
         """Fills `out` (counters,) with what the session counted while decoding.

@@ -89,12 +89,12 @@ class Session:
 
         Raises SparsecompError for an id that the model does not have, or without room.
         """
-        (checked,) = self._model.check_tokens((token,))
+        checked = self._model.check_token(token)
         with self._lock:
             handle = self._opened()
             self._require_room(1)
             logits = np.empty(self._model.logits_size, np.float32)
-            self._model._program.decode(handle, int(checked), self._position, logits, full_logits)
+            self._model._program.decode(handle, checked, self._position, logits, full_logits)
             self._check_exchange()
             self._advance(1)
             return logits

@@ -109,6 +109,35 @@ def test_bad_tokens(toy: Toy, tokens: object, problem: str) -> None:
         assert session.position == 0
 
 
+@pytest.mark.parametrize(
+    ("token", "problem"),
+    [
+        (VOCAB, f"token id {VOCAB}: the model has 0..{VOCAB - 1}"),
+        (-1, "token id -1"),
+        (np.int64(2**40), f"token id {2**40}"),
+        (2**80, f"token id {2**80}"),
+        (1.0, "list of integers"),
+        (True, "list of integers"),
+        ([1], "list of integers"),
+        ("a", "list of integers"),
+        (None, "list of integers"),
+    ],
+)
+def test_a_bad_token(toy: Toy, token: object, problem: str) -> None:
+    with rt.load(toy.write()) as model:
+        session = model.session()
+        with pytest.raises(SparsecompError, match=problem):
+            session.decode(token)
+        assert session.position == 0
+
+
+def test_a_token_may_be_any_integer(toy: Toy) -> None:
+    with rt.load(toy.write()) as model:
+        expected = model.session().decode(VOCAB - 1)
+        for kind in (np.int32, np.uint16, np.int64):
+            np.testing.assert_array_equal(model.session().decode(kind(VOCAB - 1)), expected)
+
+
 def test_sessions_are_independent_across_threads(toy: Toy) -> None:
     with rt.load(toy.write()) as model:
         starts = range(8)
