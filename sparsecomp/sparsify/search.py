@@ -31,6 +31,7 @@ from sparsecomp.sparsity import Approximate, Choice, Cutoff, LowRank, Nested, Op
 
 from .report import Reporter
 from .result import Attempt, Sparsified, Trial, TryOut
+from .steering import next_spend
 
 WINDOW = 256
 """Tokens in a sequence of calibration text."""
@@ -48,10 +49,6 @@ than the error of measuring it on 6,144 tokens of each, 0.013; for one rounded b
 the text of calibration: 0.014 above the search text on average, with an error of 0.016."""
 FIRST_SHARE = 0.5
 """Of the budget, to be spent by the costs as predicted in the first attempt."""
-GOAL = 0.9
-"""Of the budget: what later attempts are steered to use."""
-ENOUGH = 0.85
-"""Of the budget: a plan that is kept and uses this much is not improved further."""
 ATTEMPTS = 5
 SPEED_TOKENS, SPEED_ROUNDS = 64, 25
 
@@ -148,24 +145,14 @@ class _Search:
 
     def _attempts(self, options: Mapping[str, tuple[Option, ...]]) -> list[Attempt]:
         """Plans from the predicted spend towards the one whose measured ratio uses the budget."""
-        spend, low, high = FIRST_SHARE * math.log1p(self.budget), 0.0, math.inf
+        spend: float | None = FIRST_SHARE * math.log1p(self.budget)
         attempts: list[Attempt] = []
-        for number in range(1, ATTEMPTS + 1):
-            attempt = self._attempt(Plan(options, spend), number)
+        while spend is not None and len(attempts) < ATTEMPTS:
+            attempt = self._attempt(Plan(options, spend), len(attempts) + 1)
             if attempts and attempt.trial == attempts[-1].trial:
                 break
             attempts.append(attempt)
-            if attempt.kept:
-                low = spend
-                if attempt.used >= ENOUGH:
-                    break
-            else:
-                high = spend
-            spend *= min(max(GOAL / max(attempt.used, 0.01), 1 / 8), 4)
-            if not low < spend < high:
-                spend = math.sqrt(max(low, high / 16) * high)
-            if high < low * 1.2:
-                break
+            spend = next_spend([(attempt.spend, attempt.used) for attempt in attempts])
         return attempts
 
     def _attempt(self, plan: Plan, number: int) -> Attempt:
