@@ -117,17 +117,17 @@ SC_INLINE void store_bytes(int8_t* p, vi x) {
     std::memcpy(p, &narrow, sizeof narrow);
 }
 
-// Rounds a group of activations: fills its entries of `to`, and the two parts of its integers.
+// The two parts of a group's integers; returns its scale.
 template <int K>
-SC_INLINE void pack_group(PackedInput<K>& to, int g, const float* __restrict x,
-                          int8_t (&high)[GROUP], int8_t (&low)[GROUP]) {
-    vf top{}, sum{};
+SC_INLINE float pack_group(const float* __restrict x, int8_t (&high)[GROUP], int8_t (&low)[GROUP]) {
+    // As integers, floats without a sign keep their order, and NaNs come last.
+    vi top{};
     for (int i = 0; i < GROUP; i += LANES) {
-        const vf v = load(x + i);
-        top = vmax(top, vmax(v, -v));
+        const vi v = bits_as<vi>(load(x + i)) & 0x7fffffff;
+        top = v > top ? v : top;
     }
-    const float scale = hmax(top) / PackedInput<K>::STEPS, divisor = scale == 0.0f ? 1.0f : scale;
-    vi highs{};
+    const float scale = bits_as<float>(hmax(top)) / PackedInput<K>::STEPS;
+    const float divisor = scale == 0.0f ? 1.0f : scale;
     for (int i = 0; i < GROUP; i += LANES) {
         // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, in the low bits.
         constexpr float SHIFT = 12582912.0f;
@@ -135,14 +135,42 @@ SC_INLINE void pack_group(PackedInput<K>& to, int g, const float* __restrict x,
         const vi q = bits_as<vi>(shifted) << 16 >> 16, h = (q + 64) >> 7;
         store_bytes(high + i, h);
         store_bytes(low + i, q - (h << 7));
-        highs += h;
-        sum += shifted - SHIFT;
     }
-    const float total = hsum(sum);
-    to.scales[g] = total == total ? scale : total;  // a NaN stays one
-    to.sums[g] = scale * total;
-    to.coarse[g] = (UNKNOWN<0> - 128 + MIDDLE) * 128 * scale *
-                   hsum(__builtin_convertvector(highs, vf));
+    return scale + 0.0f * scale;  // NaN where one is not finite
+}
+
+// What depends on the sums of a chunk's integers: `start`, and what groups have. A lane is of one
+// group.
+template <int K, int V>
+SC_INLINE void sum_chunk(PackedInput<K>& to, int b) {
+    constexpr int ALL = BLOCK / 4, OF_GROUP = 8 / V;  // lanes
+    int32_t highs[ALL], lows[ALL];
+    for (int j = 0; j < VECTORS; ++j) {
+        vi high{}, low{}, high_next{}, low_next{};
+        for (int v = 0; v < V; ++v) {
+            const int at = (b + v) * BLOCK + j * VECTOR_BYTES;
+            const vb x_high = load_bytes<vb>(to.high + at), x_low = load_bytes<vb>(to.low + at);
+            const vb zero = vb{} + 128, one = vb{} + 129;  // as dot4 has it
+            high = dot4(high, zero, x_high), high_next = dot4(high_next, one, x_high);
+            low = dot4(low, zero, x_low), low_next = dot4(low_next, one, x_low);
+        }
+        const vi start = -(high << 7) - low;
+        high = high_next - high, low = low_next - low;
+        std::memcpy(to.start + b * ALL + j * LANES, &start, sizeof start);
+        std::memcpy(highs + j * LANES, &high, sizeof high);
+        std::memcpy(lows + j * LANES, &low, sizeof low);
+    }
+    for (int g = 0; g < 2 * V; ++g) {
+        int32_t high = 0, low = 0;
+        for (int i = 0; i < OF_GROUP; ++i) {
+            high += highs[g * OF_GROUP + i];
+            low += lows[g * OF_GROUP + i];
+        }
+        const float scale = to.scales[2 * b + g];
+        to.sums[2 * b + g] = scale * static_cast<float>(128 * high + low);
+        to.coarse[2 * b + g] = (UNKNOWN<0> - 128 + MIDDLE) * 128 * scale *
+                               static_cast<float>(high);
+    }
 }
 
 // x[K] to packed, room for K floats rounded up to blocks: what dot_row reads.
@@ -155,28 +183,20 @@ inline void pack_input(float* __restrict packed, const float* __restrict x) {
         for (int g = 0; g < 2 * V; ++g) {
             const int64_t first = b * BLOCK + g * GROUP;
             alignas(64) int8_t high[GROUP], low[GROUP];
+            float& scale = to.scales[2 * b + g];
             if (first + GROUP <= K) {
-                pack_group<K>(to, 2 * b + g, x + first, high, low);
+                scale = pack_group<K>(x + first, high, low);
             } else {
                 float part[GROUP] = {};
                 if (first < K) std::memcpy(part, x + first, (K - first) * sizeof *x);
-                pack_group<K>(to, 2 * b + g, part, high, low);
+                scale = pack_group<K>(part, high, low);
             }
             for (int v = 0; v < V; ++v) {
                 std::memcpy(to_high + v * BLOCK + g * PIECE, high + v * PIECE, PIECE);
                 std::memcpy(to_low + v * BLOCK + g * PIECE, low + v * PIECE, PIECE);
             }
         }
-        for (int j = 0; j < VECTORS; ++j) {
-            vi high{}, low{};
-            for (int at = j * VECTOR_BYTES; at < V * BLOCK; at += BLOCK) {
-                const vb u = vb{} + 128;
-                high = dot4(high, u, load_bytes<vb>(to_high + at));
-                low = dot4(low, u, load_bytes<vb>(to_low + at));
-            }
-            const vi start = -(high << 7) - low;
-            std::memcpy(to.start + b * BLOCK / 4 + j * LANES, &start, sizeof start);
-        }
+        sum_chunk<K, V>(to, b);
     });
 }
 

@@ -224,12 +224,16 @@ SC_INLINE float hsum(vf a) {
     return (s[0] + s[2]) + (s[1] + s[3]);
 }
 
-SC_INLINE float hmax(vf a) {
-    quad q[LANES / 4];
+// The largest lane, of floats or integers.
+template <class V>
+SC_INLINE auto hmax(V a) {
+    typedef std::remove_reference_t<decltype(a[0])> Lane;
+    typedef Lane four __attribute__((vector_size(16)));
+    four q[LANES / 4];
     std::memcpy(q, &a, sizeof a);
-    quad s = q[0];
+    four s = q[0];
     for (int i = 1; i < LANES / 4; ++i) s = s > q[i] ? s : q[i];
-    float low = s[0] > s[1] ? s[0] : s[1], high = s[2] > s[3] ? s[2] : s[3];
+    const Lane low = s[0] > s[1] ? s[0] : s[1], high = s[2] > s[3] ? s[2] : s[3];
     return low > high ? low : high;
 }
 
