@@ -39,6 +39,15 @@ def test_shares_beside_each_other_are_even_and_in_one_piece(
         assert abs(taken - weight / workers) <= slack
 
 
+def test_who_begins_more_gets_less() -> None:
+    # 2,240 each: the second of two begins two more, 320 each.
+    parts = [(256, 10), (64, 10), (64, 10)]
+    assert list(bounds_beside(parts, 2, 16)) == [[0, 192, 256], [0, 0, 64], [0, 0, 64]]
+    assert list(bounds_beside(parts, 2, 16, 320)) == [[0, 224, 256], [0, 0, 64], [0, 0, 64]]
+    # One each: nothing to make even.
+    assert list(bounds_beside([(64, 10), (64, 10)], 2, 16, 320)) == [[0, 64, 64], [0, 0, 64]]
+
+
 @given(st.integers(1, 5000), st.integers(1, 9), st.sampled_from([1, 4, 16]))
 def test_of_one_part_the_weight_does_not_matter(units: int, workers: int, grain: int) -> None:
     assert [even_bounds(units, workers, grain)] == list(
