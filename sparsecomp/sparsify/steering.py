@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-GOAL = 0.95
+GOAL = 0.92
 """Of the budget: what attempts are steered to use."""
-ENOUGH = 0.9
+ENOUGH = 0.88
 """Of the budget: a plan that is kept and uses this much is not improved further."""
 CLOSE = 1.2
 """Spends no farther apart than by this factor are not told apart by another attempt."""
@@ -23,17 +23,5 @@ def next_spend(tried: Sequence[tuple[float, float]]) -> float | None:
     high = min((s for s, u in tried if u > 1), default=math.inf)
     if ENOUGH <= used <= 1 or high < low * CLOSE:
         return None
-    found = spend * min(max(_towards_goal(tried), LEAST_STEP), MOST_STEP)
+    found = spend * min(max(GOAL / max(used, 0.01), LEAST_STEP), MOST_STEP)
     return found if low < found < high else math.sqrt(max(low, high / 16) * high)
-
-
-def _towards_goal(tried: Sequence[tuple[float, float]]) -> float:
-    """By how much to change the last spend. A part of what is used, the interval's width, does not
-    depend on it: two attempts tell how much does."""
-    spend, used = tried[-1]
-    if len(tried) > 1:
-        before, used_before = tried[-2]
-        slope = (used - used_before) / (spend - before)
-        if slope > 0:
-            return 1 + (GOAL - used) / slope / spend
-    return GOAL / max(used, 0.01)

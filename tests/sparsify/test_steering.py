@@ -15,11 +15,10 @@ def test_one_attempt_tells_by_how_much() -> None:
     assert next_spend([(0.004, 0.001)]) == 0.004 * MOST_STEP
 
 
-def test_two_attempts_tell_what_does_not_depend_on_the_spend() -> None:
-    # What is used is 0.3 and 60 a nat.
-    assert next_spend([(0.005, 0.6), (0.008, 0.78)]) == pytest.approx((GOAL - 0.3) / 60)
-    # Where it seems to fall, the last alone tells.
-    assert next_spend([(0.005, 0.6), (0.008, 0.5)]) == pytest.approx(0.008 * GOAL / 0.5)
+def test_what_was_kept_or_not_is_not_passed_again() -> None:
+    # In proportion 0.0107 and 0.0115: beyond what was too much, and below what was kept.
+    assert next_spend([(0.010, 1.2), (0.007, 0.6)]) == pytest.approx((0.007 * 0.010) ** 0.5)
+    assert next_spend([(0.012, 0.8), (0.015, 1.2)]) == pytest.approx((0.012 * 0.015) ** 0.5)
 
 
 def test_it_ends() -> None:
@@ -48,12 +47,12 @@ def test_the_next_lies_between_what_was_kept_and_what_was_not(
         assert all(s > spend > 0 for s, u in tried if u > 1)
 
 
-@given(st.floats(0.0, 0.8), st.floats(0.1, 3.0))
-def test_where_it_grows_along_a_line_three_attempts_are_enough(
-    constant: float, growth: float
+@given(st.floats(1.0, 1.3), st.floats(0.25, 3.0))
+def test_where_it_grows_a_little_faster_than_in_proportion_five_attempts_are_enough(
+    power: float, first: float
 ) -> None:
-    tried = [(1.0, constant + growth)]
+    tried = [(1.0, first)]
     while (spend := next_spend(tried)) is not None:
-        tried.append((spend, constant + growth * spend))
-    assert len(tried) <= 3
-    assert ENOUGH <= tried[-1][1] <= 1
+        tried.append((spend, first * spend**power))
+    assert len(tried) <= 5
+    assert any(0.8 <= used <= 1 for _, used in tried)
