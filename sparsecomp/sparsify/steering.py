@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 GOAL = 0.92
 """Of the budget: what attempts are steered to use."""
+RETREAT = 0.7
+"""The same as long as each used too much: less than in proportion is gained by spending less, for a
+part of what is used, the margins, does not depend on it."""
 ENOUGH = 0.88
 """Of the budget: a plan that is kept and uses this much is not improved further."""
 CLOSE = 1.2
@@ -23,5 +26,6 @@ def next_spend(tried: Sequence[tuple[float, float]]) -> float | None:
     high = min((s for s, u in tried if u > 1), default=math.inf)
     if ENOUGH <= used <= 1 or high < low * CLOSE:
         return None
-    found = spend * min(max(GOAL / max(used, 0.01), LEAST_STEP), MOST_STEP)
+    goal = GOAL if low > 0 else RETREAT
+    found = spend * min(max(goal / max(used, 0.01), LEAST_STEP), MOST_STEP)
     return found if low < found < high else math.sqrt(max(low, high / 16) * high)

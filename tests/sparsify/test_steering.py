@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsecomp.sparsify.steering import ENOUGH, GOAL, MOST_STEP, next_spend
+from sparsecomp.sparsify.steering import ENOUGH, GOAL, MOST_STEP, RETREAT, next_spend
 
 
 def test_one_attempt_tells_by_how_much() -> None:
     assert next_spend([(0.004, 0.5)]) == pytest.approx(0.004 * GOAL / 0.5)
-    assert next_spend([(0.004, 1.9)]) == pytest.approx(0.004 * GOAL / 1.9)
+    assert next_spend([(0.004, 1.9)]) == pytest.approx(0.004 * RETREAT / 1.9)
     assert next_spend([(0.004, 0.001)]) == 0.004 * MOST_STEP
 
 
 def test_what_was_kept_or_not_is_not_passed_again() -> None:
-    # In proportion 0.0107 and 0.0115: beyond what was too much, and below what was kept.
+    # Steered 0.0107 and 0.0088: beyond what was too much, and below what was kept.
     assert next_spend([(0.010, 1.2), (0.007, 0.6)]) == pytest.approx((0.007 * 0.010) ** 0.5)
     assert next_spend([(0.012, 0.8), (0.015, 1.2)]) == pytest.approx((0.012 * 0.015) ** 0.5)
 
@@ -26,6 +26,15 @@ def test_it_ends() -> None:
     assert next_spend([(0.005, 1.0)]) is None
     assert next_spend([(0.0100, 0.7), (0.0119, 1.1)]) is None  # nothing is left between them
     assert next_spend([(0.0100, 0.7), (0.0121, 1.1)]) is not None
+
+
+def test_margins_that_do_not_shrink_leave_something_to_keep() -> None:
+    # A ReLU model: 0.64 of the budget are margins.
+    tried = [(0.005, 0.64 + 230 * 0.005)]
+    while (spend := next_spend(tried)) is not None:
+        tried.append((spend, 0.64 + 230 * spend))
+    assert len(tried) <= 5
+    assert max(used for _, used in tried if used <= 1) >= ENOUGH
 
 
 USED = st.floats(0.001, 50.0)
@@ -55,4 +64,4 @@ def test_where_it_grows_a_little_faster_than_in_proportion_five_attempts_are_eno
     while (spend := next_spend(tried)) is not None:
         tried.append((spend, first * spend**power))
     assert len(tried) <= 5
-    assert any(0.8 <= used <= 1 for _, used in tried)
+    assert any(0.75 <= used <= 1 for _, used in tried)
