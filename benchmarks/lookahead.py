@@ -30,6 +30,8 @@ from synthetic import Imposed, Shape, compile_imposed, write_model
 from turns import Ratio, Seconds, take_turns
 
 PROMPT = 8
+IDS = 4096
+"""Random ones: the model has no text."""
 SCHEDULES = {
     "lookahead 0": (0, Overlap()),
     "lookahead 1, as it stands": (1, Overlap(move=False, fill=False)),
@@ -45,7 +47,9 @@ def main() -> None:
     paths = _compile(shape, options)
     with contextlib.ExitStack() as stack:
         models = [stack.enter_context(load(path)) for path in paths]
-        _print_speeds(take_turns(models, PROMPT, options.tokens, options.minutes * 60), options)
+        ids = np.random.default_rng(0).integers(shape.vocabulary, size=IDS).tolist()
+        seconds = take_turns(models, ids, PROMPT, options.tokens, options.minutes * 60)
+        _print_speeds(seconds, options)
         for name, model in zip(SCHEDULES, models, strict=True):
             print(f"{name}: {_timelines(model, shape)}", flush=True)
 

@@ -129,22 +129,29 @@ class Nested:
 
 @dataclass(frozen=True, kw_only=True)
 class Sketch:
-    """Exact logits for the `count` rows of the vocabulary that score best in a sketch of the head:
-    all its rows, at few bits in the principal axes of its input (HiRE, arXiv 2402.09360, section 3,
-    with transform coding in place of a low rank or of fewer bits).
+    """Exact logits for the rows of the vocabulary that score best in a sketch of the head: all its
+    rows, at few bits in the principal axes of its input (HiRE, arXiv 2402.09360, section 3, with
+    transform coding in place of a low rank or of fewer bits).
 
+    These are the `count` best, and all that are more probable than `probability` by their scores:
+    a token of which much is certain has few such, one that could be followed by many has many.
     The other logits are their scores plus `offset`, which was fitted so that probabilities hold:
     the exponential of a score that is a little wrong is too large on average. `density` is the
-    share of the vocabulary that `count` is.
+    expected share of the vocabulary whose logits are exact.
     """
 
     count: int
+    probability: float = 1.0
     density: float
     offset: float
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise SparsecompError(f"count is {self.count}; it must be at least 1")
+        if not 0.0 < self.probability <= 1.0:
+            raise SparsecompError(
+                f"probability is {self.probability}; it must be above 0 and at most 1"
+            )
         _check_shares(self.density)
         if not math.isfinite(self.offset):
             raise SparsecompError(f"offset is {self.offset}; it must be a finite number")

@@ -104,6 +104,10 @@ BLOCK = "recipe: 1\nblocks:\n  mlp: "
             BLOCK + "{kind: narrow, bits: 8, output_bits: 8}",
             "mlp: bits and output_bits are 8: kind: dense says that",
         ),
+        (
+            BLOCK + "{kind: sketch, count: 1, probability: 0, density: 1, offset: 0}",
+            "mlp: probability is 0.0; it must be above 0 and at most 1",
+        ),
         (BLOCK + "{kind: low_rank, rank: true, density: 1, active: 1}", "mlp: rank is True"),
         (BLOCK + "{kind: low_rank, rank: 0, density: 1, active: 1}", "mlp: rank is 0"),
         (BLOCK + "{kind: low_rank, rank: 4, density: 1, active: 1, ranks: 3}", "mlp: ranks is not"),

@@ -48,6 +48,7 @@ from sparsecomp.sparsity import (
 from .approximation import Approximation, Inputs, approximate
 from .candidates import (
     APPROXIMATED,
+    FEWEST_SKETCHED,
     NARROW,
     approximated,
     approximation_ranks,
@@ -57,8 +58,8 @@ from .candidates import (
     nested,
     of_activity,
     predicted,
+    probabilities,
     ranks,
-    sketch_counts,
 )
 from .collect import Moments, collect, moments_for_keys
 from .correction import ALIGN, correction, rank_for
@@ -348,7 +349,10 @@ class Calibration:
         (logits,) = execute([block.op], [block.op.result], {block.op.x: x}, scope)
         scores = self.sketch(block.module).scores(x)
         finish = functools.partial(model.finish, block)
-        choices = [fit(n, logits, scores, finish) for n in sketch_counts(block.units)]
+        choices = [
+            fit(FEWEST_SKETCHED, probability, logits, scores, finish)
+            for probability in probabilities(block.units)
+        ]
         return [Candidate(choice, recall(choice, logits, scores)) for choice in choices]
 
     # ---- choices ----

@@ -28,8 +28,9 @@ APPROXIMATED = (0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
 """The same, to choose by an approximation: it knows no more than that a neuron may be active."""
 MAX_PREDICTED = 0.7
 """Beyond this density a predictor cannot pay for itself."""
-SKETCHED = (1 / 96, 1 / 48, 1 / 32)
-"""Shares of the vocabulary to be candidates of a sketched head."""
+PROBABLE = (2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18)
+"""Rows of the vocabulary as probable as that, in shares of what each has on average, are candidates
+of a sketched head."""
 FEWEST_SKETCHED = 256
 """Candidates: the 50 best are to be among them."""
 KEPT = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -121,10 +122,9 @@ def predicted(block: Block, rank: int, point: Point, lookahead: int) -> Candidat
     return Candidate(choice, point.recall, point.precision)
 
 
-def sketch_counts(units: int) -> list[int]:
-    """How many rows of a vocabulary to compute exactly."""
-    counts = {max(FEWEST_SKETCHED, round(share * units)) for share in SKETCHED}
-    return sorted(count for count in counts if count < units)
+def probabilities(units: int) -> list[float]:
+    """From which on to compute rows of a vocabulary exactly; none where few rows are all."""
+    return [share / units for share in PROBABLE] if units > FEWEST_SKETCHED else []
 
 
 def densities(block: Block, record: MlpRecord | None) -> list[float]:

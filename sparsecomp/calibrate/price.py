@@ -2,8 +2,8 @@
 
 A block's options are all tried on its own output, which costs little. What an error there does to
 the logits is measured for two of them, a mild one and a strong one, by running the rest of the
-model; in between, divergence follows the error by a power law. Narrow ones are few, and change
-what attention looks at rather than an output: they are measured, see narrow.
+model; in between, divergence follows the error by a power law. All of a head are measured. Narrow
+ones are few, and change what attention looks at rather than an output: see narrow.
 """
 
 from __future__ import annotations
@@ -214,6 +214,8 @@ def _selective_costs(
         pairs = zip(outputs(choice), runs, strict=True)
         return sum(model.divergence(run, (block.op,), [out]) for out, run in pairs) / tokens
 
+    if isinstance(block, HeadBlock):  # little comes behind it
+        return [divergence(choice) for choice in choices]
     errors = [error(choice) for choice in choices]
     inexact = sorted(e for e in errors if e > 0)
     if not inexact:

@@ -65,29 +65,42 @@ def best(scores: torch.Tensor, count: int) -> torch.Tensor:
     return chosen.scatter_(1, scores.topk(count, 1).indices, True)
 
 
+def candidates(count: int, probability: float, scores: torch.Tensor) -> torch.Tensor:
+    """(T, V) bool: the `count` largest of each row, and all that are more probable than that."""
+    return best(scores, count) | (scores.softmax(1) > probability)
+
+
 def sketched(choice: Sketch, logits: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """What the head gives: (T, V) logits where the scores (T, V) are best, else from the scores."""
-    return torch.where(best(scores, choice.count), logits, scores + choice.offset)
+    """What the head gives: (T, V) logits of the candidates, else from the scores (T, V)."""
+    chosen = candidates(choice.count, choice.probability, scores)
+    return torch.where(chosen, logits, scores + choice.offset)
 
 
-def fit(count: int, logits: torch.Tensor, scores: torch.Tensor, finish: Finish) -> Sketch:
-    """The choice of so many candidates, with the offset for which KL(exact || sketched) over these
-    rows is least."""
+def fit(
+    count: int, probability: float, logits: torch.Tensor, scores: torch.Tensor, finish: Finish
+) -> Sketch:
+    """The choice of these candidates, with the density and the offset of these rows: the one for
+    which KL(exact || sketched) is least."""
     log_p = F.log_softmax(finish(logits), 1)
-    density = count / logits.shape[1]
+    chosen = candidates(count, probability, scores)
 
     def divergence(offset: float) -> float:
-        choice = Sketch(count=count, density=density, offset=offset)
-        log_q = F.log_softmax(finish(sketched(choice, logits, scores)), 1)
+        log_q = F.log_softmax(finish(torch.where(chosen, logits, scores + offset)), 1)
         return float(F.kl_div(log_q, log_p, reduction="batchmean", log_target=True))
 
-    return Sketch(count=count, density=density, offset=_least(divergence, *OFFSETS))
+    return Sketch(
+        count=count,
+        probability=probability,
+        density=float(chosen.float().mean()),
+        offset=_least(divergence, *OFFSETS),
+    )
 
 
 def recall(choice: Sketch, logits: torch.Tensor, scores: torch.Tensor) -> float:
     """The share of the TOP largest logits of each row that are among the candidates."""
     top = logits.topk(min(TOP, logits.shape[1]), 1).indices
-    return float(best(scores, choice.count).gather(1, top).float().mean())
+    chosen = candidates(choice.count, choice.probability, scores)
+    return float(chosen.gather(1, top).float().mean())
 
 
 def _least(f: Callable[[float], float], low: float, high: float) -> float:

@@ -229,7 +229,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("layers", str(model.layers)),
         ("hidden", str(model.hidden)),
         ("vocabulary", f"{model.vocab_size:,}"),
-        ("exact logits", f"the {manifest.exact_logits:,} largest of a decode step"),
+        ("exact logits", f"the {manifest.exact_logits:,} largest of a decode step at least"),
         ("context", f"{model.context:,} positions"),
         ("stored as", str(model.dtype)),
         ("KV cache", f"{manifest.kv_bytes_per_position:,} bytes a position"),

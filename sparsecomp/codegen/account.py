@@ -144,12 +144,13 @@ def _block(select: exec.Select, predictor_bytes: int, where: Counters) -> Block:
         active = 0
     owner = mlp or next(op for op in readers if isinstance(op, exec.Attend | exec.SparseHead))
     kind = next(kind for kernel, kind in BLOCK_KINDS.items() if isinstance(owner, kernel))
-    density = select.density.value.data
+    units, density = exec.shape_of(select.x)[-1], select.density.value.data
     further = None if mlp is None else where.further.get(mlp)
     return Block(
         module=getattr(owner.attributes.get("module"), "data", ""),
         kind=kind,
-        units=exec.shape_of(select.x)[-1],
+        units=units,
+        fewest=_fewest(select, units),
         density=density,
         active=density if mlp is None or further is None else mlp.active.value.data,
         chosen_bytes=chosen,
@@ -160,6 +161,14 @@ def _block(select: exec.Select, predictor_bytes: int, where: Counters) -> Block:
         trace=where.trace[select],
         coarse=None if mlp is None else _coarse_units(mlp, where),
     )
+
+
+def _fewest(select: exec.Select, units: int) -> int:
+    """How many a selection chooses at least."""
+    if select.count is None or select.group is None:
+        return 0
+    count, group = select.count.value.data, select.group.value.data
+    return units // group * count + min(units % group, count)
 
 
 def _coarse_units(mlp: exec.SparseMlp, where: Counters) -> CoarseUnits | None:

@@ -4,7 +4,8 @@ A program of a launch decides on the units that it has scored by itself, so that
 between programs, no sort, and no other launch: it writes its own segment of the list. That goes for
 what is chosen above a threshold, and for the best of each group of units where one program scores
 the whole group: up to MOST_IN_GROUP units, a power of two or all there are. What is chosen among
-more units at once, as the rows of a vocabulary are, stays a kernel of its own.
+more units at once, as the rows of a vocabulary are, or by what all scores add up to, stays a kernel
+of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def scores_alone(op: Operation) -> bool:
 
 def decides_at_once(op: exec.Select) -> bool:
     """Whether the scores of few units say which of them are chosen."""
-    if op.or_all is not None:
+    if op.or_all is not None or op.probability is not None:
         return False
     if op.threshold is not None:
         return True

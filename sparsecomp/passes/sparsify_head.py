@@ -2,7 +2,7 @@
 
     axes = linear(x)           the input in the axes of the sketch
     scores = sketch(axes)      of the whole vocabulary, from few bits a weight
-    chosen = select(scores)    the best of them
+    chosen = select(scores)    the best of them, and all that are probable
     logits = sparse_head(x)    exact where chosen, the scores plus an offset elsewhere
 
 What the model does with logits afterwards (a soft cap, a scale) stays behind them.
@@ -103,6 +103,7 @@ def _sketch(module: ModuleOp, block: HeadBlock, choice: Sketch, ctx: PassContext
         {
             "count": IntegerAttr(min(choice.count, units), i64),
             "group": IntegerAttr(units, i64),
+            "probability": None if choice.probability == 1 else FloatAttr(choice.probability, f64),
             "density": density,
             "active": density,
         },

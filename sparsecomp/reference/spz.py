@@ -200,6 +200,8 @@ def choose(
         part = scores[..., start : start + group]
         best = part.argsort(dim=-1, descending=True, stable=True)[..., :count]
         kept[..., start : start + group].scatter_(-1, best, True)
+    if op.probability is not None:
+        kept |= scores.softmax(-1) > _number(op.probability)
     return kept
 
 

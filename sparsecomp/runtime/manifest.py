@@ -23,7 +23,7 @@ from sparsecomp.runtime.strict import (
 )
 
 FORMAT = "sparsecomp"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 ABI_VERSION = 5
 """Version of the C interface between the runtime and a native program (`sc_abi_version`)."""
 
@@ -139,8 +139,9 @@ class Block:
     """An MLP, an attention or a head of which each decode step reads the chosen units alone.
 
     `module` is its path in the model; its units are neurons, heads, or rows of the vocabulary: only
-    the logits of chosen rows are exact, the others approximate. `density` is the expected
-    share of units chosen, `active` of those read beyond their first product besides.
+    the logits of chosen rows are exact, the others approximate. `fewest` units are chosen at least.
+    `density` is the expected share of units chosen, `active` of those read beyond their first
+    product besides.
     `chosen_bytes` of weights are read for each chosen unit, and `active_bytes` more for each one
     read further; its predictor reads `predictor_bytes` a token.
     `chosen_counter` and `active_counter` are where the program counts the two (None: nothing is
@@ -160,6 +161,7 @@ class Block:
     active_counter: NonNegative | None
     trace: NonNegative
     coarse: CoarseUnits | None = None
+    fewest: NonNegative = 0
 
     @property
     def part(self) -> Part:
@@ -238,9 +240,10 @@ class Manifest:
 
     @property
     def exact_logits(self) -> int:
-        """How many logits of a decode step are exact, the largest: all but for a sketched head."""
+        """How many logits of a decode step are exact at least, the largest: all but for a sketched
+        head."""
         heads = [block for block in self.blocks if block.kind is BlockKind.HEAD]
-        return min((round(b.density * b.units) for b in heads), default=self.model.vocab_size)
+        return min((block.fewest for block in heads), default=self.model.vocab_size)
 
     def of_rank(self, rank: int) -> Manifest:
         """What is said of one rank: its programs, its bytes, its blocks."""

@@ -210,6 +210,7 @@ def test_the_price_of_a_sketched_head(relu: Model) -> None:
     sketch = HeadSketch.of(weight, None, torch.cat([run.values[head.input] for run in runs]))
     counts = (2, 8, head.units)
     given = [Sketch(count=n, density=n / head.units, offset=0.01) for n in counts]
+    given.append(Sketch(count=2, probability=1 / head.units, density=0.5, offset=0.01))
     found = price(
         resumable,
         windows(),
@@ -217,9 +218,10 @@ def test_the_price_of_a_sketched_head(relu: Model) -> None:
         Given(of_head=sketch),
         SilentObserver(),
     )
-    few, some, everything = found[head.module]
+    few, some, everything, probable = found[head.module]
     assert everything.cost == 0
-    for option in (few, some):
+    assert probable.cost < few.cost
+    for option in (few, some, probable):
         expected = 0.0
         for run in runs:
             x = run.values[head.input]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sparsecomp.calibrate.sketch import TOP, HeadSketch, best, fit, recall, sketched
+from sparsecomp.calibrate.sketch import TOP, HeadSketch, best, candidates, fit, recall, sketched
+from sparsecomp.sparsity import Sketch
 
 VOCAB, WIDTH, ROWS, COUNT = 1500, 80, 600, 120
 
@@ -58,8 +59,9 @@ def test_candidates_are_a_superset_of_the_best_at_the_calibrated_recall(
     head: tuple[torch.Tensor, torch.Tensor], inputs: torch.Tensor, sketch: HeadSketch
 ) -> None:
     known, unseen = inputs[:ROWS], inputs[ROWS:]
-    choice = fit(COUNT, F.linear(known, *head), sketch.scores(known), lambda x: x)
-    assert (choice.count, choice.density) == (COUNT, COUNT / VOCAB)
+    choice = fit(COUNT, 1.0, F.linear(known, *head), sketch.scores(known), lambda x: x)
+    assert (choice.count, choice.probability) == (COUNT, 1.0)
+    assert choice.density == pytest.approx(COUNT / VOCAB)
     calibrated = recall(choice, F.linear(known, *head), sketch.scores(known))
     logits, scores = F.linear(unseen, *head), sketch.scores(unseen)
     chosen = best(scores, COUNT)
@@ -76,10 +78,33 @@ def test_the_offset_is_where_the_divergence_is_least(
 ) -> None:
     """There the candidates have as much probability as they should, on average."""
     logits, scores = F.linear(inputs, *head) / 4, sketch.scores(inputs) / 4 - 0.7
-    choice = fit(COUNT, logits, scores, lambda x: x)
+    choice = fit(COUNT, 1.0, logits, scores, lambda x: x)
     assert choice.offset == pytest.approx(0.7, abs=0.05)
     chosen = best(scores, COUNT)
     mass = sketched(choice, logits, scores).softmax(1)[~chosen].sum() / len(logits)
     assert float(mass) == pytest.approx(
         float(logits.softmax(1)[~chosen].sum() / len(logits)), rel=0.02
     )
+
+
+def test_probable_rows_are_candidates_besides_the_best(
+    head: tuple[torch.Tensor, torch.Tensor], inputs: torch.Tensor, sketch: HeadSketch
+) -> None:
+    """As many candidates, of the rows that matter, cost less than the same number everywhere."""
+    exact = F.linear(inputs, *head)
+    logits = exact * torch.linspace(0.1, 0.5, len(inputs))[:, None]  # some are more certain
+    scores = logits + (sketch.scores(inputs) - exact) / 4
+    likely = fit(TOP, 1 / VOCAB, logits, scores, lambda x: x)
+    chosen = candidates(likely.count, likely.probability, scores)
+    assert (chosen == (best(scores, TOP) | (scores.softmax(1) > 1 / VOCAB))).all()
+    counts = chosen.sum(1)
+    assert counts.min() >= TOP and counts.max() > 2 * counts.min()
+    assert likely.density == pytest.approx(float(counts.float().mean()) / VOCAB)
+    everywhere = fit(round(likely.density * VOCAB), 1.0, logits, scores, lambda x: x)
+
+    def divergence(choice: Sketch) -> float:
+        log_q = F.log_softmax(sketched(choice, logits, scores), 1)
+        log_p = F.log_softmax(logits, 1)
+        return float(F.kl_div(log_q, log_p, reduction="batchmean", log_target=True))
+
+    assert 0 < divergence(likely) < 0.95 * divergence(everywhere)

@@ -304,6 +304,15 @@ def test_sparse_blocks() -> None:
     )
 
 
+def test_how_many_are_chosen_at_least() -> None:
+    best = BLOCKS.replace(
+        "threshold = 0.0 : f64, density", "count = 2 : i64, group = 3 : i64, density"
+    )
+    heads, neurons, by_gates = blocks(parse(best))
+    assert (heads.fewest, neurons.fewest) == (2 * 2 + 2, 13 * 2 + 1)
+    assert by_gates.fewest == 0
+
+
 @pytest.mark.parametrize(
     ("reading", "attention", "mlp", "predictors"),
     [

@@ -69,6 +69,9 @@ SELECTS = {
     "all of a short group": (6, dict(count=7, group=9)),
     "best of many": (20000, dict(count=100, group=20000, or_all=True)),
     "most of many": (9000, dict(count=7000, group=9000)),
+    "probable": (20000, dict(count=100, group=20000, probability=1e-4, or_all=True)),
+    "few are probable": (9000, dict(count=300, group=9000, probability=5e-3)),
+    "probable among few": (70, dict(count=3, group=70, probability=0.02)),
 }
 
 

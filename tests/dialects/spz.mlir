@@ -29,6 +29,7 @@ func.func @sparse(%x: tensor<1x8xf32>, %q: tensor<1x4x2xf32>, %k: tensor<1x2x2xf
   %4 = spz.select %3 {count = 2 : i64, group = 8 : i64, magnitude, scales = @norms, density = 2.500000e-01 : f64, active = 1.000000e-01 : f64} : tensor<1x16xf32> -> tensor<1x16xi1>
   %5 = spz.sparse_mlp %2, %4 knowing %3 : tensor<1x16xf32> {up = @up, down = @down, act = #spz<act relu>, density = 2.500000e-01 : f64, active = 1.000000e-01 : f64} : tensor<1x8xf32>, tensor<1x16xi1> -> tensor<1x8xf32>
   %6 = spz.predict %5, @h.down, @h.up, @h.bias {lookahead = 0 : i64} : tensor<1x8xf32> -> tensor<1x4xf32>
+  %likely = spz.select %3 {count = 2 : i64, group = 16 : i64, probability = 1.000000e-02 : f64, density = 2.500000e-01 : f64, active = 2.500000e-01 : f64} : tensor<1x16xf32> -> tensor<1x16xi1>
   %7 = spz.select %6 {threshold = -5.000000e-01 : f64, density = 5.000000e-01 : f64, active = 5.000000e-01 : f64} : tensor<1x4xf32> -> tensor<1x4xi1>
   %sketched = spz.sketch %5, @q, @b : tensor<1x8xf32> -> tensor<1x4xf32>
   %logits = spz.sparse_head %5, %7, %sketched, @o, @b {offset = 1.250000e-01 : f64, density = 5.000000e-01 : f64} : tensor<1x8xf32>, tensor<1x4xi1>, tensor<1x4xf32> -> tensor<1x4xf32>

@@ -112,7 +112,7 @@ def test_sorted_neurons_and_a_sketched_head(
     choices = {
         "model.layers.0.mlp": Nested(threshold=0.5, floor=0.1, density=0.3, coarse=0.4, rank=8),
         "model.layers.0.self_attn": Narrow(bits=6, output_bits=5),
-        "lm_head": Sketch(count=12, density=12 / UNITS, offset=0.25),
+        "lm_head": Sketch(count=3, probability=1e-3, density=12 / UNITS, offset=0.25),
     }
     masked = Masked(
         path, impose(choices, 64, UNITS, BEST, parts=2, model=path), POSITIONS, Dtype.INT8

@@ -22,9 +22,10 @@ VOCAB, HIDDEN, COUNT = 64, 352, 12
 IDS = random_ids(LENGTH)
 BEST = [20.0 * (row % 5 == 1 and row < 60) for row in range(VOCAB)]
 """Added to scores: no rounding decides what is chosen."""
-SKETCH = impose(
-    {"lm_head": Sketch(count=COUNT, density=COUNT / VOCAB, offset=0.25)}, HIDDEN, VOCAB, BEST
-)
+HEADS = {
+    "best": Sketch(count=COUNT, density=COUNT / VOCAB, offset=0.25),
+    "probable": Sketch(count=3, probability=1e-3, density=COUNT / VOCAB, offset=0.25),
+}
 SHAPE = {"hidden_size": HIDDEN, "num_attention_heads": 4, "num_key_value_heads": 2}
 SHAPES = {"llama": SHAPE | {"head_dim": 16}, "gemma2": SHAPE | {"head_dim": 16}}
 MAX_ERROR = 5e-3
@@ -32,28 +33,29 @@ MAX_ERROR = 5e-3
 
 
 @pytest.mark.parametrize(
-    ("family", "dtype", "workers"),
+    ("family", "dtype", "workers", "head"),
     [
-        ("llama", Dtype.INT8, 3),
-        ("gemma2", Dtype.F32, 2),  # caps its logits
+        ("llama", Dtype.INT8, 3, "best"),
+        ("gemma2", Dtype.F32, 2, "probable"),  # caps its logits
     ],
 )
-def test_decode(family: str, dtype: Dtype, workers: int, tmp_path: Path) -> None:
+def test_decode(family: str, dtype: Dtype, workers: int, head: str, tmp_path: Path) -> None:
+    sketch = impose({"lm_head": HEADS[head]}, HIDDEN, VOCAB, BEST)
     path = make_model_dir(family, tmp_path / "model", **SHAPES[family])
-    masked = Masked(path, SKETCH, POSITIONS, dtype)
+    masked = Masked(path, sketch, POSITIONS, dtype)
     reference = Session(
         masked.scheduled(workers), masked.weights, positions=POSITIONS, reverse=True
     )
     options = {"dtype": dtype, "workers": workers}
     with (
-        compiled(path, tmp_path / "a.spz", **options, sparse=SKETCH) as model,
+        compiled(path, tmp_path / "a.spz", **options, sparse=sketch) as model,
         compiled(path, tmp_path / "dense.spz", **options) as dense,
         model.session() as session,
         dense.session() as plain,
     ):
         (block,) = model.manifest.blocks
         assert (block.module, block.kind, block.units) == ("lm_head", BlockKind.HEAD, VOCAB)
-        assert model.manifest.exact_logits == COUNT
+        assert model.manifest.exact_logits == HEADS[head].count
         assert dense.manifest.exact_logits == VOCAB
         reference.prefill(torch.tensor(IDS[:PROMPT]), 0)
         np.testing.assert_array_equal(session.prefill(IDS[:PROMPT]), plain.prefill(IDS[:PROMPT]))
@@ -72,8 +74,8 @@ def test_decode(family: str, dtype: Dtype, workers: int, tmp_path: Path) -> None
             others = np.setdiff1d(np.arange(VOCAB), chosen)
             assert np.abs(logits[others] - exact[others]).max() > 0.01
         steps = LENGTH - PROMPT
-        head = session.stats().weight_bytes[Part.HEAD]
-        assert head == steps * (COUNT + VOCAB) * block.chosen_bytes
+        read = session.stats().weight_bytes[Part.HEAD]
+        assert read == steps * (COUNT + VOCAB) * block.chosen_bytes
         assert model.manifest.bytes_per_token[Part.HEAD] == COUNT * block.chosen_bytes
         assert block.chosen_bytes * VOCAB == dense.manifest.bytes_per_token[Part.HEAD]
         assert model.manifest.bytes_per_token[Part.PREDICTORS] == block.predictor_bytes > 0

@@ -92,10 +92,13 @@ def test_turns(model: rt.Model, other_model: rt.Model, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     from turns import Ratio, take_turns
 
-    taken = take_turns([model, other_model], prompt=3, tokens=2, limit=0)
-    assert taken.shape == (2, 2) and (taken > 0).all()
+    ids = [number % 7 for number in range(20)]
+    taken = take_turns([model, other_model], ids, prompt=3, tokens=2, limit=0)
+    assert taken.shape == (8, 2) and (taken > 0).all()
     with pytest.raises(SparsecompError, match="turns of 0 tokens after 3: must be at least 1"):
-        take_turns([model], prompt=3, tokens=0, limit=0)
+        take_turns([model], ids, prompt=3, tokens=0, limit=0)
+    with pytest.raises(SparsecompError, match="the text has 20 tokens, 35 are needed"):
+        take_turns([model], ids, prompt=3, tokens=4, limit=0)
 
     # The machine swings by a factor of two from round to round, turns by 5 %.
     random = np.random.default_rng(0)

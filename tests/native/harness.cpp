@@ -219,6 +219,14 @@ SELECT(true, 77, 77, 30)
 SELECT(true, 64, 8, 0)
 SELECT(false, 3001, 3001, 100)  // sought in two steps
 
+#define LIKELY(N, K)                                                                \
+    EXPORT select_likely_false_##N(int32_t* list, const float* x, const float*, float log_share) { \
+        select_likely<N, K>(list, x, log_share);                                    \
+    }
+LIKELY(9, 3)
+LIKELY(77, 5)
+LIKELY(3001, 100)
+
 #define SKETCH(N, K)                                                                      \
     EXPORT sketch_##N##_##K(float* y, const float* x, const char* sketch, int64_t n0,     \
                             int64_t n1) {                                                 \

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sparsecomp.passes.schedule_workers import NEURONS_PER_BLOCK, ROWS_AT_ONCE, even_bounds
@@ -842,6 +842,7 @@ def test_neurons_by_their_high_planes(
 # Selection
 
 SELECTS = [(False, 9, 9, 9), (False, 77, 32, 7), (True, 77, 77, 30), (True, 64, 8, 0)]
+SHARES = st.sampled_from([0.5, 0.1, 1e-2, 1e-3, 1e-5])
 SCORES = st.one_of(
     st.floats(-4, 4, width=32), st.sampled_from([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf])
 )
@@ -903,6 +904,23 @@ def test_the_best_of_many(lib: ctypes.CDLL, levels: int) -> None:
     assert selected(lib, "best", x, None, False) == best
     everything = np.full(3001, -np.inf, np.float32)
     assert selected(lib, "best", everything, None, False) == list(range(100))
+
+
+@pytest.mark.parametrize(("n", "least"), [(9, 3), (77, 5), (3001, 100)])
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), spread=st.sampled_from([0.0, 1.0, 30.0]), share=SHARES)
+def test_select_likely(
+    lib: ctypes.CDLL, n: int, least: int, seed: int, spread: float, share: float
+) -> None:
+    """The best, and all that are above a share of the sum, however large the scores are."""
+    random = np.random.default_rng(seed)
+    x = f32(1000 * random.uniform(-1, 1) + spread * random.normal(size=n))
+    wide = x.astype(np.float64) - x.max()
+    limit = np.log(np.exp(wide).sum()) + np.log(share)
+    assume(np.abs(wide - limit).min() > 2e-4)  # what is on the limit is for float32 to decide
+    best = np.argsort(-x, kind="stable")[:least]
+    want = sorted({*best.tolist(), *np.flatnonzero(wide > limit).tolist()})
+    assert selected(lib, "likely", x, None, False, np.log(share)) == want
 
 
 # The head

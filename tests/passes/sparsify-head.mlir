@@ -13,6 +13,13 @@ func.func @prefill(%x: tensor<1x8xf32>, %positions: tensor<1xi64>, %cache: !spz.
   %0 = spz.lm_head %x, @emb, @b {module = "lm_head"} : tensor<1x8xf32> -> tensor<1x48xf32>
   func.return %0 : tensor<1x48xf32>
 }
+// What is probable is chosen besides the best.
+func.func @probable(%x: tensor<1x8xf32>) -> tensor<1x48xf32> {
+  // CHECK: func.func @probable
+  // CHECK: spz.select {{%.*}} {module = "lm_head", count = 12 : i64, group = 48 : i64, probability = 1.000000e-02 : f64, density = 3.000000e-01 : f64, active = 3.000000e-01 : f64}
+  %0 = spz.lm_head %x, @emb, @b {module = "lm_head", sparsity = #spz.sparsity<sketch, count = 12, probability = 0.01, density = 0.3, offset = 0.125>} : tensor<1x8xf32> -> tensor<1x48xf32>
+  func.return %0 : tensor<1x48xf32>
+}
 func.func @decode(%x: tensor<1x8xf32>, %positions: tensor<1xi64>, %cache: !spz.kv_cache) -> tensor<1x48xf32> {
   // CHECK: func.func @decode([[X:%.*]]: tensor<1x8xf32>, %positions
   // CHECK-NEXT: [[AXES:%.*]] = spz.linear [[X]], @lm_head.sketch.axes, @lm_head.sketch.axes_bias {module = "lm_head"} : tensor<1x8xf32> -> tensor<1x9xf32>

@@ -242,10 +242,10 @@ def test_forged_bytes_never_crash_the_reader(path: Path, data: st.DataObject) ->
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.update(format_version=5), "format_version: is 5, this runtime reads up to 4"),
+        (lambda d: d.update(format_version=6), "format_version: is 6, this runtime reads up to 5"),
         (
             lambda d: d.update(format_version=1),
-            "format_version: is 1, this runtime reads 4; compile",
+            "format_version: is 1, this runtime reads 5; compile",
         ),
         (lambda d: d["blocks"][0].update(density=1), "blocks[0].density: is int, must be float"),
         (lambda d: d["blocks"][0].update(density=1.5), "blocks[0].density: is 1.5, must be 0 to 1"),

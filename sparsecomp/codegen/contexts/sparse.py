@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xdsl.ir import Operation
@@ -18,6 +19,9 @@ def select(scope: Scope, op: exec.Select) -> dict[str, Any]:
         "units": shape_of(op.x)[1],
         "count": None if op.count is None else integer(op.count),
         "group": None if op.group is None else integer(op.group),
+        "log_share": None
+        if op.probability is None
+        else number(math.log(op.probability.value.data)),
         "or_all": op.or_all is not None,
         "magnitude": "true" if op.magnitude is not None else "false",
         "threshold": None if op.threshold is None else number(op.threshold.value.data),

@@ -1,10 +1,13 @@
 // Lists of chosen units: list[0] says how many, then come their indices, ascending.
 //   select_above<MAGNITUDE, N>        those that score above a threshold, and not above another
 //   select_best<MAGNITUDE, N, G, K>   of each G units in order the K best, of equal ones the first
+//   select_likely<N, K>               the K best, and all whose share of the sum of exponentials is
+//                                     above the one whose logarithm is given; no scales
 //   select_all<N>                     all
 // The score of unit i is x[i] or |x[i]|, times scales[i] unless scales is null.
 #pragma once
 #include <algorithm>
+#include <cmath>
 
 #include "simd.h"
 
@@ -177,6 +180,26 @@ inline void select_best(int32_t* __restrict list, const float* __restrict x,
     for (int64_t first = 0; first + G <= N; first += G) group(first, Lanes<G>{});
     if constexpr (N % G != 0) group(N / G * G, Lanes<N % G>{});
     list[0] = static_cast<int32_t>(count);
+}
+
+// The logarithm of the sum of exponentials.
+template <int N>
+inline float log_sum(const float* x) {
+    auto there = [&](int i, auto n) SC_ALWAYS {
+        return lane_numbers() < static_cast<int32_t>(n) ? load(x + i, n) : splat(-INF);
+    };
+    vf top = splat(-INF), sum{};
+    each_vector<N>([&](int i, auto n) { top = vmax(top, there(i, n)); });
+    const float peak = hmax(top);
+    each_vector<N>([&](int i, auto n) { sum += exp(there(i, n) - peak); });
+    return peak + std::log(hsum(sum));
+}
+
+template <int N, int K>
+inline void select_likely(int32_t* __restrict list, const float* __restrict x, float log_share) {
+    select_above<false, N>(list, x, nullptr, log_sum<N>(x) + log_share);
+    // Of fewer than K, all are among the K best.
+    if (list[0] < K) select_best<false, N, N, K>(list, x, nullptr);
 }
 
 template <int N>

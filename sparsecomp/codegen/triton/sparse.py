@@ -6,6 +6,7 @@ what there is in turn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,18 +51,20 @@ CHUNK = 1024
 def select(scope: Scope, op: exec.Select) -> list[Call]:
     arguments = [floats(op.x), STATE, *selection_arguments(op)]
     units, chosen = width(op.x), choice(op)
-    if chosen.best and chosen.group == units > LARGE_GROUP:
-        return [_select_best(arguments, units, chosen)]
+    if (chosen.best and chosen.group == units > LARGE_GROUP) or op.probability is not None:
+        return [_select_best(op, arguments, units, chosen)]
     block = next_power(chosen.group)
     constants: dict[str, Constant] = {"UNITS": units, "CHOICE": chosen, "BLOCK": block}
     wide = min(16, max(1, block // 256))
     return [call("select", arguments, (blocks(units, chosen.group),), constants, wide)]
 
 
-def _select_best(arguments: list[Argument], units: int, chosen: Choice) -> Call:
+def _select_best(op: exec.Select, arguments: list[Argument], units: int, chosen: Choice) -> Call:
+    share = None if op.probability is None else math.log(op.probability.value.data)
     constants: dict[str, Constant] = {
         "UNITS": units,
         "COUNT": chosen.best,
+        "LOG_SHARE": share,
         # What may be above the floor has room behind the list.
         "FEW": (blocks(units, RUN) + 1) * chosen.best <= units,
         "OR_ALL": chosen.or_all,

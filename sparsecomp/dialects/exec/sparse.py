@@ -34,6 +34,7 @@ class Select(Kernel):
     below = opt_prop_def(F64)
     count = opt_prop_def(I64)
     group = opt_prop_def(I64)
+    probability = opt_prop_def(F64)
     magnitude = opt_prop_def(UnitAttr)
     scales = opt_prop_def(FlatSymbolRefAttrConstr)
     or_all = opt_prop_def(UnitAttr)

@@ -86,8 +86,9 @@ class Select(PureOp):
     """Which units are chosen: scores (T, units) -> (T, units) i1.
 
     Those above `threshold` and not above `below`; or, with a `group`, the `count` largest of each
-    `group` units in order (of equal ones the first). `magnitude` takes scores without their sign,
-    `scales` (units,) multiplies them. `density` is the expected share of chosen units, `active` of
+    `group` units in order (of equal ones the first), and where the group is all units also those
+    of a softmax above `probability`. `magnitude` takes scores without their sign, `scales`
+    (units,) multiplies them. `density` is the expected share of chosen units, `active` of
     those that are not 0 besides.
     """
 
@@ -97,6 +98,7 @@ class Select(PureOp):
     below = opt_prop_def(F64)
     count = opt_prop_def(I64)
     group = opt_prop_def(I64)
+    probability = opt_prop_def(F64)
     magnitude = opt_prop_def(UnitAttr)
     scales = opt_prop_def(FlatSymbolRefAttrConstr)
     density = prop_def(F64)
@@ -111,6 +113,12 @@ class Select(PureOp):
             raise VerifyException("select has a threshold, or a count and a group")
         if self.below is not None and self.threshold is None:
             raise VerifyException("select is below something where it is above a threshold")
+        if self.probability is not None:
+            assert isinstance(self.scores.type, TensorType)
+            units = self.scores.type.get_shape()[-1]
+            one = self.group is not None and self.group.value.data == units
+            if not one or self.magnitude is not None or self.scales is not None:
+                raise VerifyException("a probability is of plain scores, in one group of all units")
 
 
 @irdl_op_definition

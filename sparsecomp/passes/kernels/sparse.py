@@ -67,7 +67,7 @@ def select(program: ProgramBuilder, op: spz.Select) -> None:
     scores = _one_row(program, op)
     neurons = op.scores.owner
     exact = isinstance(neurons, spz.Neurons) and neurons.approximate is None
-    names = ("threshold", "below", "count", "group", "magnitude", "density")
+    names = ("threshold", "below", "count", "group", "probability", "magnitude", "density")
     how: dict[str, Attribute | None] = {name: op.properties.get(name) for name in names}
     how["scales"] = program.floats(op, "scales")
     if any(isinstance(use.operation, spz.SparseHead) for use in op.result.uses):

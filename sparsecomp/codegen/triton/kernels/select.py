@@ -118,13 +118,15 @@ def select_best(
     UNITS: tl.constexpr,
     COUNT: tl.constexpr,
     FEW: tl.constexpr,
+    LOG_SHARE: tl.constexpr,
     OR_ALL: tl.constexpr,
     MAGNITUDE: tl.constexpr,
     SCALED: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """The COUNT best of many units, BLOCK of them at a time. grid: (1)
+    """The COUNT best of many units, BLOCK of them at a time; unless LOG_SHARE is None all, too,
+    whose share of the sum of exponentials is above the one with that logarithm. grid: (1)
 
     If they are FEW, the COUNT-th largest among those that are the largest of some units each is a
     floor: few keys are above it, which are searched. They lie behind the list meanwhile.
@@ -145,6 +147,11 @@ def select_best(
             keys = _load_keys(x, scales, i, UNITS, MAGNITUDE, SCALED)
             least = _kth_largest(keys, COUNT)
             equals = COUNT - tl.sum((keys > least).to(tl.int32), 0)
+        if LOG_SHARE is not None:
+            score = _log_sum(x, UNITS, BLOCK) + LOG_SHARE
+            limit = _keys(score, score == score)
+            equals = tl.where(limit < least, 0, equals)  # what is equal to the least is above it
+            least = tl.minimum(limit, least)
     count, taken = 0, 0
     for start in range(0, UNITS, BLOCK):
         i = start + tl.arange(0, BLOCK)
@@ -158,6 +165,22 @@ def select_best(
     count = tl.minimum(count, UNITS)
     tl.store(list, count)
     add_up(counts, count)
+
+
+@triton.jit
+def _log_sum(x, UNITS: tl.constexpr, BLOCK: tl.constexpr):
+    """The logarithm of the sum of exponentials."""
+    i = tl.arange(0, BLOCK)
+    tops = tl.full((BLOCK,), float("-inf"), tl.float32)
+    for start in range(0, UNITS, BLOCK):
+        there = start + i < UNITS
+        tops = tl.maximum(tops, tl.load(x + start + i, mask=there, other=float("-inf")))
+    peak = tl.max(tops, 0)
+    sums = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, UNITS, BLOCK):
+        there = start + i < UNITS
+        sums += tl.exp(tl.load(x + start + i, mask=there, other=float("-inf")) - peak)
+    return peak + tl.log(tl.sum(sums, 0))
 
 
 @triton.jit
