@@ -101,7 +101,11 @@ def parse_recipe(text: str) -> Recipe:
 def _entry(choice: Choice | None) -> dict[str, Any]:
     if choice is None:
         return {"kind": "dense"}
-    fields = {k: str(v) if isinstance(v, Exact) else v for k, v in vars(choice).items()}
+    fields = {
+        field.name: str(value) if isinstance(value, Exact) else value
+        for field in dataclasses.fields(choice)
+        if (value := getattr(choice, field.name)) != field.default
+    }
     return {"kind": kind_of(choice), **fields}
 
 

@@ -166,20 +166,29 @@ class Narrow:
     """All units, from weights in fewer bits than the model's 8: no token reads the low ones.
 
     `bits` are those of the matrices that read the block's input: gate and up of an MLP, the query,
-    key and value projections of an attention. `output_bits` are those of down, or of the output
-    projection. Each is 8, 6, 5 or 4. Weights are rounded so that errors make up for each other
-    (GPTQ, arXiv 2210.17323).
+    key and value projections of an attention; of keys and values only if `key_value_bits`, their
+    own, is 0. `output_bits` are those of down, or of the output projection. Each is 8, 6, 5 or 4.
+    Weights are rounded so that errors make up for each other (GPTQ, arXiv 2210.17323).
     """
 
     bits: int
     output_bits: int
+    key_value_bits: int = 0
 
     def __post_init__(self) -> None:
-        for name, bits in (("bits", self.bits), ("output_bits", self.output_bits)):
+        given = {"bits": self.bits, "output_bits": self.output_bits}
+        if self.key_value_bits:
+            given["key_value_bits"] = self.key_value_bits
+        for name, bits in given.items():
             if bits not in (FULL_BITS, *FEWER_BITS):
                 raise SparsecompError(f"{name} is {bits}; it must be 8, 6, 5 or 4")
-        if self.bits == self.output_bits == FULL_BITS:
-            raise SparsecompError(f"bits and output_bits are {FULL_BITS}: kind: dense says that")
+        if set(given.values()) == {FULL_BITS}:
+            raise SparsecompError(f"{' and '.join(given)} are {FULL_BITS}: kind: dense says that")
+
+    @property
+    def bits_of_keys(self) -> int:
+        """Of the key and value projections."""
+        return self.key_value_bits or self.bits
 
     @property
     def density(self) -> float:

@@ -74,7 +74,7 @@ class _Random:
         return {
             rounded_name(name, bits): round_to(weight, bits)
             for name, weight in load_file(self.model / "model.safetensors").items()
-            for bits in {choice.bits, choice.output_bits} & set(FEWER_BITS)
+            for bits in {choice.bits, choice.bits_of_keys, choice.output_bits} & set(FEWER_BITS)
             if name.startswith(module) and weight.dim() == 2
         }
 

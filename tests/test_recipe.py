@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
-from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Narrow, Nested
+from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Narrow, Nested, Sketch
 
 SHARES = st.floats(0, 1)
 LOW_RANKS = st.builds(
@@ -30,6 +30,13 @@ APPROXIMATE = st.builds(
     density=SHARES,
     active=SHARES,
 )
+SKETCHES = st.builds(
+    Sketch,
+    count=st.integers(1, 512),
+    probability=st.floats(0, 1, exclude_min=True),
+    density=SHARES,
+    offset=st.floats(-9, 9),
+)
 CUTOFFS = st.builds(Cutoff, of=st.sampled_from(Exact), threshold=st.floats(0, 1e6), density=SHARES)
 NESTED = st.builds(
     Nested,
@@ -44,13 +51,16 @@ NARROW = st.sampled_from(
         Narrow(bits=6, output_bits=6),
         Narrow(bits=5, output_bits=8),
         Narrow(bits=8, output_bits=6),
+        Narrow(bits=5, output_bits=6, key_value_bits=8),
     ]
 )
 NAMES = st.from_regex(r"model\.layers\.[0-9]\.(mlp|self_attn)", fullmatch=True)
 
 
 @given(
-    st.dictionaries(NAMES, st.none() | LOW_RANKS | APPROXIMATE | CUTOFFS | NESTED | NARROW),
+    st.dictionaries(
+        NAMES, st.none() | LOW_RANKS | APPROXIMATE | CUTOFFS | NESTED | NARROW | SKETCHES
+    ),
     st.integers(0, 2**31),
     st.lists(NAMES, max_size=3),
 )

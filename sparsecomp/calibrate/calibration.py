@@ -49,12 +49,12 @@ from .approximation import Approximation, Inputs, approximate
 from .candidates import (
     APPROXIMATED,
     FEWEST_SKETCHED,
-    NARROW,
     approximated,
     approximation_ranks,
     cutoff,
     cutoffs,
     densities,
+    narrow,
     nested,
     of_activity,
     predicted,
@@ -318,7 +318,7 @@ class Calibration:
     def _narrow(self, block: MlpBlock | AttentionBlock) -> Iterator[Candidate]:
         """Choices with fewer bits, where the block has more."""
         if has_long_rows(block, weight_shapes(self.model.module)):
-            for choice in NARROW:
+            for choice in narrow(block):
                 if refusal(block, choice, self.model.dtype, self.model.wider) is None:
                     yield Candidate(choice)
 

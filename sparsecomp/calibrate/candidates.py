@@ -39,11 +39,16 @@ FINE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 """The same, to compute from all of their bits."""
 LISTED = (0.6, 0.7, 0.8, 1.0)
 """The same with those that count as their coarse values."""
-NARROW = tuple(
-    Narrow(bits=bits, output_bits=output_bits)
-    for bits, output_bits in itertools.product((FULL_BITS, *FEWER_BITS), repeat=2)
-    if bits < FULL_BITS or output_bits < FULL_BITS
-)
+
+
+def narrow(block: MlpBlock | AttentionBlock) -> Iterator[Narrow]:
+    """Fewer bits for some of a block's sides."""
+    widths = (FULL_BITS, *FEWER_BITS)
+    own = isinstance(block, AttentionBlock) and (block.key or block.value) is not None
+    for bits, output_bits, of_keys in itertools.product(widths, widths, widths if own else (0,)):
+        if min(bits, output_bits, of_keys or bits) < FULL_BITS:
+            key_value_bits = 0 if of_keys == bits else of_keys
+            yield Narrow(bits=bits, output_bits=output_bits, key_value_bits=key_value_bits)
 
 
 def ranks(block: Block, inputs: int) -> tuple[int, ...]:

@@ -197,10 +197,11 @@ def _narrow(record: Record | None) -> Table | None:
     from sparsecomp.cli.tables import table
     from sparsecomp.sparsity import Narrow
 
-    made = table("narrow blocks", "module", "kind", "bits", "output bits", "nats")
+    made = table("narrow blocks", "module", "kind", "bits", "of keys", "output bits", "nats")
     for block in () if record is None else record.blocks:
         if isinstance(choice := block.choice, Narrow):
-            bits = str(choice.bits), str(choice.output_bits)
+            keys = str(choice.key_value_bits or "")
+            bits = str(choice.bits), keys, str(choice.output_bits)
             made.add_row(block.module, block.kind, *bits, f"{block.cost:.2g}")
     return made if made.row_count else None
 

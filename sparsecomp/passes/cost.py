@@ -180,9 +180,11 @@ class BlockCost:
     def _narrow(self, choice: Narrow) -> int:
         """Bytes without the bits that are left out: low planes have those of HIGH_BITS too few."""
         unit, low = self.unit, FULL_BITS - nibbles.HIGH_BITS
-        inputs = self.units * unit.rows * unit.low_row + self.low_shared
-        outputs = self.units * unit.low_column
-        less = inputs * (FULL_BITS - choice.bits) + outputs * (FULL_BITS - choice.output_bits)
+        less = (
+            self.units * unit.rows * unit.low_row * (FULL_BITS - choice.bits)
+            + self.low_shared * (FULL_BITS - choice.bits_of_keys)
+            + self.units * unit.low_column * (FULL_BITS - choice.output_bits)
+        )
         return self.shared + self.units * unit.bytes - less // low
 
     def _in_order(self, choice: Selective) -> float:

@@ -36,8 +36,10 @@ def narrowed(block: MlpBlock | AttentionBlock, choice: Narrow) -> list[Narrowed]
             Narrowed((block.op,), symbols(block.op, "gate", "up"), choice.bits),
             Narrowed((block.op,), symbols(block.op, "down"), choice.output_bits),
         ]
-    inputs = [op for op in (block.query, block.key, block.value) if op is not None]
-    found = [_linears(inputs, choice.bits)]
+    keys = [op for op in (block.key, block.value) if op is not None]
+    found = [_linears([block.query], choice.bits)]
+    if keys:
+        found.append(_linears(keys, choice.bits_of_keys))
     if block.output is not None:
         found.append(_linears([block.output], choice.output_bits))
     return found
@@ -59,6 +61,8 @@ def refusal(
         and choice.output_bits != FULL_BITS
     ):
         return f"no linear alone reads its heads; output_bits: {FULL_BITS} would work"
+    if choice.key_value_bits and (isinstance(block, MlpBlock) or block.key is block.value is None):
+        return "no linears give keys and values here; without key_value_bits it would work"
     names = [name for part in narrowed(block, choice) for name in part.weights]
     for name in names:
         if any(covers(wide, name) for wide in wider):

@@ -109,7 +109,8 @@ def _named(choice: Choice | None) -> str:
     if choice is None:
         return "dense"
     if isinstance(choice, Narrow):
-        return f"narrow, {choice.bits} and {choice.output_bits} bits"
+        keys = f", {choice.key_value_bits}" if choice.key_value_bits else ""
+        return f"narrow, {choice.bits}{keys} and {choice.output_bits} bits"
     return kind_of(choice).replace("_", " ")
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from xdsl.dialects.builtin import ModuleOp
 
 from sparsecomp.calibrate.approximation import Approximation, Inputs, approximate
-from sparsecomp.calibrate.candidates import NARROW
+from sparsecomp.calibrate.candidates import narrow as narrow_choices
 from sparsecomp.calibrate.low_rank import Predictor
 from sparsecomp.calibrate.narrow import narrow_costs
 from sparsecomp.calibrate.price import Candidate, PowerLaw, SparseOutput, price
@@ -23,7 +23,7 @@ from sparsecomp.calibrate.sketch import HeadSketch, sketched
 from sparsecomp.dialects import spz
 from sparsecomp.observer import SilentObserver
 from sparsecomp.passes.base import PassContext, function
-from sparsecomp.passes.blocks import HeadBlock, MlpBlock, blocks
+from sparsecomp.passes.blocks import AttentionBlock, HeadBlock, MlpBlock, blocks
 from sparsecomp.passes.insert_predictors import InsertPredictors
 from sparsecomp.passes.narrow import narrowed, rounded_name
 from sparsecomp.reference.evaluate import evaluate
@@ -178,13 +178,21 @@ def test_the_price_of_fewer_bits(kind: str, request: pytest.FixtureRequest) -> N
                 for bits in FEWER_BITS
             }
         )
-        costs = narrow_costs(resumable, runs, block, NARROW, given)
+        costs = narrow_costs(resumable, runs, block, tuple(narrow_choices(block)), given)
+        assert len(costs) == 4 ** len(sides) - 1
         for bits in FEWER_BITS:
-            inputs, outputs = (rounded_model(model, side.weights, bits) for side in sides)
-            assert min(inputs, outputs) > 0
+            *of_inputs, outputs = (rounded_model(model, side.weights, bits) for side in sides)
+            inputs = sum(of_inputs)
+            assert min(*of_inputs, outputs) > 0
             near = pytest.approx(1, rel=1e-3) if bits == both.bits else pytest.approx(1, abs=0.5)
             assert costs[Narrow(bits=bits, output_bits=8)] / inputs == near
             assert costs[Narrow(bits=8, output_bits=bits)] / outputs == near
+            if isinstance(block, AttentionBlock):
+                queries, keys = of_inputs
+                alone = Narrow(bits=bits, output_bits=8, key_value_bits=8)
+                assert costs[alone] / queries == near
+                alone = Narrow(bits=8, output_bits=8, key_value_bits=bits)
+                assert costs[alone] / keys == near
             sum_of_both = costs[Narrow(bits=bits, output_bits=bits)]
             assert sum_of_both / (inputs + outputs) == near
         candidates = {block.module: [Candidate(both)]}

@@ -96,7 +96,7 @@ def test_sparse_blocks_over_quantised_weights(choices: dict[str, Choice], tmp_pa
 LAYER = "model.layers.{}"
 NARROW: dict[str, Choice] = {
     f"{LAYER.format(0)}.mlp": Narrow(bits=6, output_bits=6),
-    f"{LAYER.format(0)}.self_attn": Narrow(bits=4, output_bits=5),
+    f"{LAYER.format(0)}.self_attn": Narrow(bits=4, output_bits=5, key_value_bits=6),
     f"{LAYER.format(1)}.mlp": Narrow(bits=8, output_bits=5),
 }
 
@@ -117,7 +117,7 @@ def test_blocks_in_fewer_bits(tmp_path: Path) -> None:
     )
     # Keys and values have half as many rows as queries, each.
     assert whole[Part.ATTENTION] - read[Part.ATTENTION] == HIDDEN * (
-        2 * saved(HIDDEN, 4) + saved(HIDDEN, 5)
+        saved(HIDDEN, 4) + saved(HIDDEN, 6) + saved(HIDDEN, 5)
     )
 
 

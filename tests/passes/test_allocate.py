@@ -98,7 +98,7 @@ def test_fewer_bits_are_taken_as_far_as_the_budget_goes() -> None:
     input_side, both = Narrow(bits=6, output_bits=8), Narrow(bits=6, output_bits=6)
     options = {"mlp": (Option(input_side, 0.01), Option(both, 0.05))}
     assert "sparsity" not in allocated(Plan(options, budget=0.009), Dtype.INT8)
-    wanted = "sparsity<narrow, bits = 6, output_bits = {}>"
+    wanted = "sparsity<narrow, bits = 6, output_bits = {}, key_value_bits = 0>"
     assert wanted.format(8) in allocated(Plan(options, budget=0.03), Dtype.INT8)
     assert wanted.format(6) in allocated(Plan(options, budget=0.06), Dtype.INT8)
     # It competes with what leaves neurons unread.

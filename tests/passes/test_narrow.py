@@ -19,6 +19,7 @@ from sparsecomp.sparsity import Choice, LowRank, Narrow
 
 BOTH = Narrow(bits=6, output_bits=6)
 INPUTS = Narrow(bits=6, output_bits=8)
+KEYS = Narrow(bits=5, output_bits=8, key_value_bits=6)
 OUTPUTS = Narrow(bits=8, output_bits=6)
 
 MODULE = """
@@ -96,6 +97,8 @@ def test_a_block_keeps_its_own_weights_in_fewer_bits() -> None:
     assert stored({"attn": INPUTS}) == stored({"attn": INPUTS}, GATED) == everywhere | inputs
     assert stored({"attn": INPUTS}, TWICE) == everywhere | {"q": 6}
     assert stored({"attn": INPUTS}, APART) == everywhere | {"q": 6, "v": 6}
+    assert stored({"attn": KEYS}) == everywhere | {"q": 5, "k": 6, "v": 6}
+    assert stored({"attn": KEYS}, APART) == everywhere | {"q": 5, "v": 6}
     assert stored({"mlp": INPUTS}) == everywhere | {"mlp.gate": 6, "mlp.up": 6}
     assert stored({"attn": OUTPUTS, "mlp": OUTPUTS}) == everywhere | {"o": 6, "mlp.down": 6}
     fewer = {"mlp.gate": 4, "mlp.up": 4, "mlp.down": 5}
@@ -127,6 +130,15 @@ def test_one_line_for_what_cannot_be(problem: str, given: dict[str, Any]) -> Non
     assert str(raised.value) == problem
 
 
+def test_keys_and_values_have_bits_of_their_own_where_there_are_linears_for_them() -> None:
+    with pytest.raises(SparsecompError) as raised:
+        stored({"mlp": KEYS})
+    problem = "no linears give keys and values here; without key_value_bits it would work"
+    assert str(raised.value) == f"mlp: {problem}"
+    with pytest.raises(SparsecompError, match=f"attn: {problem}"):
+        stored({"attn": KEYS}, TWICE)
+
+
 def found(text: str = MODULE) -> tuple[AttentionBlock, MlpBlock, dict[str, tuple[int, ...]]]:
     module = parse(text)
     attention, mlp = blocks(function(module, "decode"))
@@ -149,6 +161,8 @@ def test_what_a_narrow_block_reads() -> None:
     assert cost.bytes(INPUTS) == 128 * (3 * six + eight)
     four, five = (nibbles.row_bytes(64, bits) for bits in (4, 5))
     assert cost.bytes(Narrow(bits=4, output_bits=5)) == 128 * (3 * four + five)
+    own = Narrow(bits=4, output_bits=5, key_value_bits=6)
+    assert cost.bytes(own) == 128 * (four + 2 * six + five)
     predicted = LowRank(rank=4, density=0.5, active=0.5)
     # A head that is left out has keys and values all the same.
     assert cost.bytes(predicted) == 128 * 3 * eight + cost.predictor_bytes(predicted)

@@ -124,7 +124,13 @@ def test_blocks_in_fewer_bits_are_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert json.loads(inspect(path, "--json"))["sparsity"]["blocks"][0]["choice"] == {
         "bits": 6,
         "output_bits": 8,
+        "key_value_bits": 0,
     }
+    keys = replace(narrow, choice=replace(narrow.choice, key_value_bits=5))
+    path = write_artifact(tmp_path / "b.spz", replace(RECORD, blocks=(keys, *rest)))
+    assert "layers.0.mlp mlp 6 5 8 0.0012" in " ".join(inspect(path).split())
+    inspect(path, "--html", page)
+    assert "narrow, 6, 5 and 8 bits" in page.read_text()
 
 
 def test_json_and_recipe(sparse: Path) -> None:
