@@ -1,11 +1,12 @@
-"""Speed of a dense artifact beside llama.cpp at the same precision, and Hugging Face eager.
+"""Speed of a dense artifact beside llama.cpp at the same precision, and Hugging Face eager; with
+--sparse also of another artifact of the same model.
 
 Every contender gets the same token ids and threads, each in its own process; their runs alternate,
 round after round, with a measurement of the memory bandwidth in every round. Sampling is left out:
 decode steps are fed the text's own next token. Prints medians and the spread; asserts nothing.
 
     python benchmarks/dense.py models/smollm2-135m-instruct
-    python benchmarks/dense.py models/smollm2-135m-instruct --dtype int8
+    python benchmarks/dense.py models/smollm2-135m-instruct --dtype int8 --sparse sparse.spz
 """
 
 import argparse
@@ -97,6 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model_dir", type=Path)
     parser.add_argument("--artifact", type=Path, help="a compiled artifact [compiled anew]")
+    parser.add_argument("--sparse", type=Path, help="an artifact that takes turns with it")
     parser.add_argument("--dtype", choices=list(map(str, Dtype)), default=str(Dtype.BF16))
     parser.add_argument("--text", type=Path, default=Path(__file__).with_name("prompt.txt"))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -137,6 +139,11 @@ def _contenders(
     python = sys.executable
     ours = [python, script("contender_sparsecomp.py"), str(artifact), capacity]
     yield Contender(f"sparsecomp {manifest.model.dtype}", ours, weight_bytes)
+    if options.sparse:
+        with Artifact.open(options.sparse) as opened:
+            read = sum(opened.manifest.bytes_per_token.values())
+        ours = [python, script("contender_sparsecomp.py"), str(options.sparse), capacity]
+        yield Contender(f"sparsecomp {options.sparse.name}", ours, read)
     if not options.no_peer:
         peer = options.peer_python or peer_python(options.build / "peer-venv")
         for kind in GGUF_KINDS[manifest.model.dtype]:

@@ -66,6 +66,14 @@ def test_examples_are_read_back(dialect: Dialect) -> None:
             "%0 = spz.mlp %f, @w, @w {act = #spz<act sine>} : tensor<?x8xf32> -> tensor<?x8xf32>",
             "relu",
         ),
+        *(
+            (
+                f"%0 = spz.select %f {{count = 2 : i64, {how}, probability = 0.1 : f64, "
+                "density = 0.5 : f64, active = 0.5 : f64} : tensor<?x8xf32> -> tensor<?x8xi1>",
+                "a probability is of plain scores, in one group of all units",
+            )
+            for how in ("group = 4 : i64", "group = 8 : i64, magnitude")
+        ),
     ],
 )
 def test_wrong_ops_are_refused(op: str, reason: str) -> None:
