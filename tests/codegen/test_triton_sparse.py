@@ -90,6 +90,16 @@ def test_the_first_of_equals_are_best(scores: torch.Tensor, tmp_path: Path) -> N
     check(begin(select(20000, count=100, group=20000), tmp_path), given=[scores])
 
 
+def test_what_is_exactly_as_probable_is_not_above(tmp_path: Path) -> None:
+    scores = torch.full((1, 70), -200.0)  # nothing beside 0
+    scores[0, [20, 50]] = 0
+    module = select(70, count=1, group=70, probability=0.5)
+    run = begin(module, tmp_path)
+    check(run, given=[scores])
+    (op,) = (op for op in module.walk() if isinstance(op, exec.Select))
+    assert run.entries(op) == [20]
+
+
 @pytest.mark.parametrize("units, group", ((20000, 20000), (100, 30)))
 def test_full_logits_select_everything(units: int, group: int, tmp_path: Path) -> None:
     module = select(units, count=10, group=group, or_all=True)
