@@ -61,7 +61,7 @@ from .candidates import (
     probabilities,
     ranks,
 )
-from .collect import Moments, collect, moments_for_keys
+from .collect import Moments, collect
 from .correction import ALIGN, correction, rank_for
 from .gptq import Compensation, gptq
 from .low_rank import First, Point, Predictor, Rows, Trained, held_rows, measure, train
@@ -128,7 +128,7 @@ class Calibration:
                 self._check(self.blocks[module], choice)
         observer.stage("calibrate", f"{splits.train.tokens:,} tokens to learn from")
         moments = self._moments(recipe)
-        key = f"{model.identity} {splits.train.sha256} {moments.name.lower()} moments"
+        key = f"{model.identity} {splits.train.sha256} {moments.name.lower()} weighed moments"
         self.store = Store(directory, f"{key} seed {seed} lookahead {lookahead}")
         self.recordings: Recordings = collect(
             model.module,
@@ -309,11 +309,13 @@ class Calibration:
             assert mlp.moments is not None
             return mlp.neuron_moments if weight == block.op.down.string_value() else (mlp.moments,)
         attention = self.recordings.attentions[block.module]
-        if block.output is not None and weight == block.output.weight.string_value():
-            return attention.head_moments
-        if weight == block.query.weight.string_value():
-            return attention.moments
-        return moments_for_keys(attention, self.splits.train.windows)
+        pairs = (
+            (block.query, attention.query_moments),
+            (block.key, attention.key_moments),
+            (block.value, attention.value_moments),
+            (block.output, attention.head_moments),
+        )
+        return next(m for op, m in pairs if op is not None and op.weight.string_value() == weight)
 
     def _narrow(self, block: MlpBlock | AttentionBlock) -> Iterator[Candidate]:
         """Choices with fewer bits, where the block has more."""

@@ -1,14 +1,13 @@
 """Running a model over text and recording what its blocks do.
 
 Each window of tokens runs alone, op by op, and a value is dropped after its last use: what is in
-memory is one window's activations, the weights, and the counts. The head is not computed.
+memory is one window's activations, the weights, and the counts. The head is computed, and all of a
+window's activations are kept, where second moments are asked for: see sensitivity.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import ReturnOp
 from xdsl.ir import SSAValue
 
 from sparsecomp.errors import SparsecompError
@@ -30,7 +30,8 @@ from . import recordings
 from .bits import pack
 from .histogram import Histogram
 from .opened import Opened, OpenMlp, open_mlps
-from .recordings import AttentionRecord, Entries, Recordings, RowsWriter
+from .recordings import Entries, Recordings, RowsWriter
+from .sensitivity import sensitivities
 
 
 class Moments(Enum):
@@ -45,16 +46,8 @@ class Moments(Enum):
 PIECE = 2048
 """Numbers of a row whose moments are recorded together, but for an MLP's inputs: of the neurons of
 a large model all would not fit into memory."""
-FIRST_TOKEN = 10
-"""As many times as another token counts the first of a window in second moments: most heads rest on
-it (attention sinks, arXiv 2309.17453), so an error there reaches all that comes after. SmolLM2 with
-all its linears in 5 bits, rounded by such moments, costs 0.028 nats a token; with 1 in place of 10
-0.047, with 100 0.029; with moments of 24 windows, tokens weighed by their gradients, 0.025 (in 6
-bits no less than without)."""
-FIRST_OF_KEYS = 100
-"""The same where keys and values are made, which every later token reads. SmolLM2's values in 6
-bits cost 0.0007 nats a token so, 0.0011 with 10, 0.0029 with 1; its keys 0.0003 with 10 or 100, its
-queries more with 100 than with 10."""
+SEED = 0
+"""Of the tokens that are drawn to weigh others by."""
 
 
 def collect(
@@ -118,23 +111,28 @@ def _record(
         for mlp in mlps:
             recorder.add_mlp(mlp, scope)
             if moments is not Moments.NONE:
-                recorder.add_moments(mlp.module, "moments", mlp.input, whole=True)
+                recorder.add_moments(mlp.module, "moments", mlp.input, mlp.input, whole=True)
             if moments is Moments.ALL:
-                recorder.add_moments(mlp.module, "neuron_moments", mlp.neurons)
+                recorder.add_moments(mlp.module, "neuron_moments", mlp.neurons, mlp.down.result)
         for attention in attentions:
             recorder.add_attention(attention, scope)
             if moments is Moments.ALL:
-                recorder.add_moments(attention.module, "moments", attention.input)
-                recorder.add_moments(attention.module, "head_moments", attention.op.result)
+                recorder.add_moments_of_linears(attention)
         for head in heads:
             recorder.add_head(head)
         block = function(opened.module, "forward").body.block
-        ops = needed(list(recorder.takers), dict.fromkeys(block.args, None))
+        end = block.last_op
+        assert isinstance(end, ReturnOp)
+        ends = end.operands[:1] if recorder.kept else ()
+        wanted = [*recorder.takers, *recorder.kept, *ends]
+        ops = needed(wanted, dict.fromkeys(block.args, None))
         for done, window in enumerate(windows, start=1):
             ids = torch.from_numpy(window.astype(np.int64))
             given = (ids, torch.arange(len(ids)))
             bindings: dict[SSAValue, torch.Tensor] = dict(zip(block.args, given, strict=True))
-            execute(ops, [], bindings, Scope(len(ids), cached, derived), recorder.watch)
+            scope = Scope(len(ids), cached, derived)
+            for logits in execute(ops, ends, bindings, scope, recorder.watch):
+                recorder.add_weighed(logits)
             observer.progress(done, len(windows))
     entries = Entries(
         rows,
@@ -144,11 +142,53 @@ def _record(
         {name: writer.entry() for name, writer in recorder.rows.items()},
     )
     counts = {name: histogram.counts for name, histogram in recorder.histograms.items()}
-    sums = {name: sum / rows for name, sum in recorder.moments.items()}
-    recordings.save(directory, key, entries, counts | sums)
+    recordings.save(directory, key, entries, counts | recorder.moments())
 
 
 Taker = Callable[[torch.Tensor], None]
+
+
+class _Sum:
+    """Over tokens, with their sensitivities as weights: in pieces of so many numbers, the products
+    of rows with themselves; the sums of the weights and of their squares."""
+
+    def __init__(self, piece: int | None):
+        self.piece = piece
+        self.products: dict[int, torch.Tensor] = {}
+        self.weights = self.squares = 0.0
+
+    def add(self, rows: torch.Tensor, weights: torch.Tensor) -> None:
+        weighed = rows * weights.sqrt()[:, None]
+        for i, part in enumerate(weighed.split(self.piece or rows.shape[1], 1)):
+            self.products[i] = self.products.get(i, 0.0) + part.T @ part
+        self.weights += float(weights.sum())
+        self.squares += float(weights.square().sum())
+
+
+class _Weighed:
+    """The second moments of a value, tokens weighed by the sensitivities of another: by themselves
+    among the first tokens of windows and among all others, for the square of one is noise. What
+    the first and what the others weigh together are sums of squares."""
+
+    def __init__(self, value: SSAValue, by: SSAValue, piece: int | None):
+        self.value = value
+        self.by = by
+        self._first, self._others = _Sum(piece), _Sum(piece)
+
+    def add(self, x: torch.Tensor, weights: torch.Tensor) -> None:
+        """Of values (T, ...) and the weights of their tokens (T,)."""
+        rows = x.flatten(1)
+        self._first.add(rows[:1], weights[:1])
+        self._others.add(rows[1:], weights[1:])
+
+    def means(self) -> list[torch.Tensor]:
+        first, others = self._first, self._others
+        of_first, of_others = (of.squares / (of.weights or 1.0) for of in (first, others))
+        total = (first.squares + others.squares) or 1.0
+        return [
+            (of_first * first.products[i] + of_others * others.products[i]) / total
+            for i in first.products
+        ]
 
 
 class _Recorder:
@@ -159,7 +199,10 @@ class _Recorder:
         """By value: the module it is recorded for, and what is done with it."""
         self.rows: dict[str, RowsWriter] = {}
         self.histograms: dict[str, Histogram] = {}
-        self.moments: dict[str, torch.Tensor] = {}
+        self.kept: dict[SSAValue, torch.Tensor | None] = {}
+        """What is weighed, and weighed by, at the end of a window."""
+        self._weighed: dict[str, _Weighed] = {}
+        self._generator = torch.Generator().manual_seed(SEED)
         self._directory = directory
         self._files = files
 
@@ -172,7 +215,9 @@ class _Recorder:
                     f"activations of {module}: hold {kind}; such a model cannot be calibrated, "
                     "compile it with sparsity off"
                 )
-            take(tensor)
+            take(tensor.detach())
+        if value in self.kept:
+            self.kept[value] = tensor if tensor.requires_grad else tensor.requires_grad_()
 
     def add_mlp(self, mlp: OpenMlp, scope: Scope) -> None:
         norms = weight_of(mlp.down, mlp.down.weight.string_value(), scope).norm(dim=0)
@@ -187,17 +232,39 @@ class _Recorder:
             gates = self._histogram(f"{mlp.module}.gates")
             self._take(mlp.gate, mlp.module, lambda x: gates.add(x.abs()))
 
-    def add_moments(self, module: str, name: str, value: SSAValue, whole: bool = False) -> None:
-        """Of a value (T, ...), its rows in pieces."""
+    def add_moments(
+        self, module: str, name: str, value: SSAValue, by: SSAValue, whole: bool = False
+    ) -> None:
+        """Of a value (T, ...), its rows in pieces; tokens weigh what an error in `by` costs."""
+        self._weighed[f"{module}.{name}"] = _Weighed(value, by, None if whole else PIECE)
+        self.kept |= {value: None, by: None}
 
-        def add(x: torch.Tensor) -> None:
-            rows = x.flatten(1).clone()
-            rows[0] *= math.sqrt(FIRST_TOKEN)
-            for i, part in enumerate(rows.split(rows.shape[1] if whole else PIECE, 1)):
-                key = f"{module}.{name}.{i}"
-                self.moments[key] = self.moments.get(key, 0.0) + part.T @ part
+    def add_moments_of_linears(self, attention: AttentionBlock) -> None:
+        names = ("query_moments", "key_moments", "value_moments")
+        linears = (attention.query, attention.key, attention.value)
+        for name, linear in zip(names, linears, strict=True):
+            if linear is not None:
+                self.add_moments(attention.module, name, attention.input, linear.result)
+        if attention.output is not None:
+            heads, output = attention.op.result, attention.output.result
+            self.add_moments(attention.module, "head_moments", heads, output)
 
-        self._take(value, module, add)
+    def add_weighed(self, logits: torch.Tensor) -> None:
+        """At the end of a window: what was kept of it."""
+        kept = {value: tensor for value, tensor in self.kept.items() if tensor is not None}
+        sources = {of.by: kept[of.by] for of in self._weighed.values()}
+        weights = sensitivities(logits, sources, self._generator)
+        for of in self._weighed.values():
+            of.add(kept[of.value].detach(), weights[of.by])
+        self.kept = dict.fromkeys(self.kept)
+
+    def moments(self) -> dict[str, torch.Tensor]:
+        """All of them, a piece each."""
+        return {
+            f"{name}.{i}": piece
+            for name, of in self._weighed.items()
+            for i, piece in enumerate(of.means())
+        }
 
     def add_attention(self, attention: AttentionBlock, scope: Scope) -> None:
         inputs = self._writer(f"{attention.module}.inputs", torch.bfloat16)
@@ -222,19 +289,6 @@ class _Recorder:
     def _histogram(self, name: str) -> Histogram:
         self.histograms[name] = Histogram()
         return self.histograms[name]
-
-
-def moments_for_keys(
-    record: AttentionRecord, windows: Sequence[np.ndarray]
-) -> tuple[torch.Tensor, ...]:
-    """The second moments, in pieces, of what the projections of keys and values read; `windows` are
-    those that were recorded."""
-    starts = list(itertools.accumulate(map(len, windows[:-1]), initial=0))
-    pieces = record.inputs[starts].float().split(PIECE, 1)
-    more = (FIRST_OF_KEYS - FIRST_TOKEN) / len(record.inputs)
-    return tuple(
-        of + more * first.T @ first for of, first in zip(record.moments, pieces, strict=True)
-    )
 
 
 def grams_of(attention: AttentionBlock, scope: Scope) -> torch.Tensor | None:

@@ -51,14 +51,16 @@ class AttentionRecord:
 
     `inputs` (rows, in) bfloat16 of its query projection; `norms` (rows, heads) float32, the
     Euclidean norm of what each head adds to the output (of the head itself, where no linear reads
-    the heads alone). `moments` are the second moments of the inputs, `head_moments` those of the
-    heads, in pieces, where they were asked for.
+    the heads alone). Where they were asked for, in pieces: the second moments of the inputs, as
+    the linears of queries, keys and values read them, and `head_moments` of what the output's does.
     """
 
     units: int
     inputs: torch.Tensor
     norms: torch.Tensor
-    moments: tuple[torch.Tensor, ...] = ()
+    query_moments: tuple[torch.Tensor, ...] = ()
+    key_moments: tuple[torch.Tensor, ...] = ()
+    value_moments: tuple[torch.Tensor, ...] = ()
     head_moments: tuple[torch.Tensor, ...] = ()
 
 
@@ -160,8 +162,10 @@ def load(directory: Path, key: str) -> Recordings | None:
                 units,
                 rows[f"{module}.inputs"],
                 rows[f"{module}.norms"],
-                _pieces(counts, f"{module}.moments"),
-                _pieces(counts, f"{module}.head_moments"),
+                *(
+                    _pieces(counts, f"{module}.{of}_moments")
+                    for of in ("query", "key", "value", "head")
+                ),
             )
             for module, units in entries.attentions.items()
         }

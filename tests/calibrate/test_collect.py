@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 import torch
 from calibrate_support import ROWS, Model, windows
+from xdsl.dialects.func import ReturnOp
 from xdsl.ir import SSAValue
 
 from sparsecomp.calibrate import collect as module
 from sparsecomp.calibrate.bits import unpack
-from sparsecomp.calibrate.collect import Moments, collect, moments_for_keys
+from sparsecomp.calibrate.collect import SEED, Moments, collect
 from sparsecomp.calibrate.material import heads_material, neurons_material
+from sparsecomp.calibrate.sensitivity import sensitivities
 from sparsecomp.errors import SparsecompError
 from sparsecomp.passes.base import function
 from sparsecomp.passes.blocks import AttentionBlock, MlpBlock, blocks, source
@@ -204,15 +207,37 @@ def test_material_of_a_block_and_of_one_that_looks_ahead(
         neurons_material(recorded, [mlp], mlp, gated.weights)
 
 
+def weights_by(model: Model, value: SSAValue) -> torch.Tensor:
+    """Of all tokens, by gradients at a value that is computed on its own."""
+    block = function(model.module, "forward").body.block
+    assert isinstance(block.last_op, ReturnOp)
+    generator = torch.Generator().manual_seed(SEED)
+    found = []
+    for window in windows():
+        ids = torch.from_numpy(window).long()
+        given = dict(zip(block.args, (ids, torch.arange(len(ids))), strict=True))
+        run = functools.partial(evaluate, length=len(ids), weights=model.weights)
+        (x,) = run([value], given)
+        (logits,) = run(block.last_op.operands[:1], given | {value: x.requires_grad_()})
+        found.append(sensitivities(logits, {"x": x}, generator)["x"])
+    return torch.cat(found)
+
+
 def test_second_moments(gated: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what each matrix reads, in pieces; the first token of a window counts more."""
+    """Of what each matrix reads, in pieces; tokens weigh what an error costs."""
     monkeypatch.setattr(module, "PIECE", 20)
     given = (gated.module, gated.weights, windows(), tmp_path / "r", "key")
     recorded = collect(*given, moments=Moments.ALL)
-    counts = torch.cat([torch.tensor([10.0] + [1.0] * (len(w) - 1)) for w in windows()])
 
-    def expected(rows: torch.Tensor, piece: int = 20) -> list[torch.Tensor]:
-        return [(x * counts[:, None]).T @ x / ROWS for x in rows.flatten(1).split(piece, 1)]
+    first = torch.cat([torch.arange(len(w)) == 0 for w in windows()])
+
+    def expected(rows: torch.Tensor, by: SSAValue, piece: int = 20) -> list[torch.Tensor]:
+        weights = weights_by(gated, by)
+        squares = weights.square()
+        for group in (first, ~first):
+            share = squares[group].sum() / squares.sum()
+            weights[group] *= share / weights[group].sum().clamp(min=1e-30)
+        return [(x * weights[:, None]).T @ x for x in rows.flatten(1).split(piece, 1)]
 
     mlps, attentions = both_kinds(gated)
     for mlp in mlps:
@@ -220,20 +245,23 @@ def test_second_moments(gated: Model, tmp_path: Path, monkeypatch: pytest.Monkey
         gate = torch.nn.functional.silu(x @ weight(f"{mlp.module}.gate_proj.weight").T)
         neurons = gate * (x @ weight(f"{mlp.module}.up_proj.weight").T)
         record = recorded.mlps[mlp.module]
-        assert record.moments is not None and same(record.moments, expected(x, x.shape[1])[0])
-        assert all(map(same, record.neuron_moments, expected(neurons)))
+        assert record.moments is not None
+        assert same(record.moments, expected(x, mlp.input, x.shape[1])[0], 1e-4)
+        of_down = expected(neurons, mlp.op.results[0])
+        assert all(map(same, record.neuron_moments, of_down, [1e-4] * len(of_down)))
         assert [len(part) for part in record.neuron_moments] == [20] * (mlp.units // 20) + (
             [mlp.units % 20] if mlp.units % 20 else []
         )
     for attention in attentions:
         of = recorded.attentions[attention.module]
-        assert all(map(same, of.moments, expected(values(gated, attention.input))))
-        assert all(map(same, of.head_moments, expected(values(gated, attention.op.result))))
-        assert len(of.moments) == len(of.head_moments) == 2
-        # Of what keys and values are made of, it counts a hundred times.
-        firsts = of.inputs[counts > 1].float().split(20, 1)
-        for found, moments, first in zip(
-            moments_for_keys(of, windows()), of.moments, firsts, strict=True
+        x, heads = values(gated, attention.input), values(gated, attention.op.result)
+        assert attention.key and attention.value and attention.output
+        for found, rows, linear in (
+            (of.query_moments, x, attention.query),
+            (of.key_moments, x, attention.key),
+            (of.value_moments, x, attention.value),
+            (of.head_moments, heads, attention.output),
         ):
-            assert same(found - moments, 90 * first.T @ first / ROWS)
+            assert len(found) == 2
+            assert all(map(same, found, expected(rows, linear.result), [1e-4] * 2))
     assert not collect(*given[:3], tmp_path / "s", "key").mlps[mlps[0].module].neuron_moments
