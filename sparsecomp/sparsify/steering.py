@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-GOAL = 0.92
+GOAL = 0.97
 """Of the budget: what attempts are steered to use."""
 RETREAT = 0.7
 """The same as long as each used too much: less than in proportion is gained by spending less, for a
 part of what is used, the margins, does not depend on it."""
-ENOUGH = 0.88
+ENOUGH = 0.92
 """Of the budget: a plan that is kept and uses this much is not improved further."""
 CLOSE = 1.2
 """Spends no farther apart than by this factor are not told apart by another attempt."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from sparsecomp.sparsify.search import LEARNED_SHIFT, OWN_SHIFT, UNCHOSEN_SHIFT, shift_of
+from sparsecomp.sparsify.search import LEARNED_SHIFT, OWN_SHIFT, cost_elsewhere
 from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Narrow, Nested, Sketch
 
 BITS: list[Choice | None] = [
@@ -22,10 +23,18 @@ LEARNED: list[Choice | None] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("kinds", "shift"), [(BITS, UNCHOSEN_SHIFT), (OWN, OWN_SHIFT), (LEARNED, LEARNED_SHIFT)]
-)
+CHANGE = np.array([0.25, -0.5, 1.0])
+PREDICTED = 0.125
+
+
+@pytest.mark.parametrize(("kinds", "shift"), [(OWN, OWN_SHIFT), (LEARNED, LEARNED_SHIFT)])
 def test_the_choice_that_may_move_most_decides(kinds: list[Choice | None], shift: float) -> None:
+    cost = pytest.approx(CHANGE.mean() + shift * CHANGE.std())
     for choice in kinds:
-        assert shift_of([*BITS, choice]) == shift
-    assert shift_of([*LEARNED, *OWN]) == LEARNED_SHIFT
+        assert cost_elsewhere(PREDICTED, [*BITS, choice], CHANGE) == cost
+    learned = cost_elsewhere(PREDICTED, LEARNED, CHANGE)
+    assert cost_elsewhere(PREDICTED, [*LEARNED, *OWN], CHANGE) == learned
+
+
+def test_bits_cost_what_was_predicted() -> None:
+    assert cost_elsewhere(PREDICTED, BITS, CHANGE) == PREDICTED

@@ -16,9 +16,9 @@ def test_one_attempt_tells_by_how_much() -> None:
 
 
 def test_what_was_kept_or_not_is_not_passed_again() -> None:
-    # In proportion 0.0107 and 0.0115: beyond what was too much, and below what was kept.
+    # In proportion 0.0113 and 0.0121: beyond what was too much, and below what was kept.
     assert next_spend([(0.010, 1.2), (0.007, 0.6)]) == pytest.approx((0.007 * 0.010) ** 0.5)
-    assert next_spend([(0.012, 0.8), (0.015, 1.2)]) == pytest.approx((0.012 * 0.015) ** 0.5)
+    assert next_spend([(0.0123, 0.8), (0.015, 1.2)]) == pytest.approx((0.0123 * 0.015) ** 0.5)
 
 
 def test_it_ends() -> None:
