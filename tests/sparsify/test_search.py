@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparsecomp.sparsify.search import LEARNED_SHIFT, OWN_SHIFT, cost_elsewhere
+from sparsecomp.sparsify.search import (
+    ABOVE_PREDICTED,
+    LEARNED_SHIFT,
+    OWN_SHIFT,
+    cost_elsewhere,
+)
 from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Narrow, Nested, Sketch
 
 BITS: list[Choice | None] = [
@@ -36,5 +41,5 @@ def test_the_choice_that_may_move_most_decides(kinds: list[Choice | None], shift
     assert cost_elsewhere(PREDICTED, [*LEARNED, *OWN], CHANGE) == learned
 
 
-def test_bits_cost_what_was_predicted() -> None:
-    assert cost_elsewhere(PREDICTED, BITS, CHANGE) == PREDICTED
+def test_bits_cost_what_was_predicted_and_a_little_more() -> None:
+    assert cost_elsewhere(PREDICTED, BITS, CHANGE) == ABOVE_PREDICTED * PREDICTED
