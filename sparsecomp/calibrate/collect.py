@@ -32,6 +32,7 @@ from .histogram import Histogram
 from .opened import Opened, OpenMlp, open_mlps
 from .recordings import Entries, Recordings, RowsWriter
 from .sensitivity import sensitivities
+from .weighed_moments import WeighedMoments
 
 
 class Moments(Enum):
@@ -148,49 +149,6 @@ def _record(
 Taker = Callable[[torch.Tensor], None]
 
 
-class _Sum:
-    """Over tokens, with their sensitivities as weights: in pieces of so many numbers, the products
-    of rows with themselves; the sums of the weights and of their squares."""
-
-    def __init__(self, piece: int | None):
-        self.piece = piece
-        self.products: dict[int, torch.Tensor] = {}
-        self.weights = self.squares = 0.0
-
-    def add(self, rows: torch.Tensor, weights: torch.Tensor) -> None:
-        weighed = rows * weights.sqrt()[:, None]
-        for i, part in enumerate(weighed.split(self.piece or rows.shape[1], 1)):
-            self.products[i] = self.products.get(i, 0.0) + part.T @ part
-        self.weights += float(weights.sum())
-        self.squares += float(weights.square().sum())
-
-
-class _Weighed:
-    """The second moments of a value, tokens weighed by the sensitivities of another: by themselves
-    among the first tokens of windows and among all others, for the square of one is noise. What
-    the first and what the others weigh together are sums of squares."""
-
-    def __init__(self, value: SSAValue, by: SSAValue, piece: int | None):
-        self.value = value
-        self.by = by
-        self._first, self._others = _Sum(piece), _Sum(piece)
-
-    def add(self, x: torch.Tensor, weights: torch.Tensor) -> None:
-        """Of values (T, ...) and the weights of their tokens (T,)."""
-        rows = x.flatten(1)
-        self._first.add(rows[:1], weights[:1])
-        self._others.add(rows[1:], weights[1:])
-
-    def means(self) -> list[torch.Tensor]:
-        first, others = self._first, self._others
-        of_first, of_others = (of.squares / (of.weights or 1.0) for of in (first, others))
-        total = (first.squares + others.squares) or 1.0
-        return [
-            (of_first * first.products[i] + of_others * others.products[i]) / total
-            for i in first.products
-        ]
-
-
 class _Recorder:
     """Who takes which values of the graph, and where to."""
 
@@ -201,7 +159,7 @@ class _Recorder:
         self.histograms: dict[str, Histogram] = {}
         self.kept: dict[SSAValue, torch.Tensor | None] = {}
         """What is weighed, and weighed by, at the end of a window."""
-        self._weighed: dict[str, _Weighed] = {}
+        self._weighed: dict[str, WeighedMoments] = {}
         self._generator = torch.Generator().manual_seed(SEED)
         self._directory = directory
         self._files = files
@@ -217,7 +175,7 @@ class _Recorder:
                 )
             take(tensor.detach())
         if value in self.kept:
-            self.kept[value] = tensor if tensor.requires_grad else tensor.requires_grad_()
+            self.kept[value] = tensor.requires_grad_()
 
     def add_mlp(self, mlp: OpenMlp, scope: Scope) -> None:
         norms = weight_of(mlp.down, mlp.down.weight.string_value(), scope).norm(dim=0)
@@ -236,7 +194,7 @@ class _Recorder:
         self, module: str, name: str, value: SSAValue, by: SSAValue, whole: bool = False
     ) -> None:
         """Of a value (T, ...), its rows in pieces; tokens weigh what an error in `by` costs."""
-        self._weighed[f"{module}.{name}"] = _Weighed(value, by, None if whole else PIECE)
+        self._weighed[f"{module}.{name}"] = WeighedMoments(value, by, None if whole else PIECE)
         self.kept |= {value: None, by: None}
 
     def add_moments_of_linears(self, attention: AttentionBlock) -> None:
