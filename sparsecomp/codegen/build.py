@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -96,7 +97,8 @@ class Compiler:
                 output, errors = process.communicate(text)
             except BaseException:
                 # A compiler has processes of its own: end them all, and let it remove its files.
-                os.killpg(process.pid, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):  # it may have ended by now
+                    os.killpg(process.pid, signal.SIGTERM)
                 raise
         if process.returncode:
             lines = errors.splitlines() or [f"exit status {process.returncode}"]
