@@ -66,6 +66,7 @@ NATIVE_MACROS = {
     "__AVXVNNI__": "avx_vnni",
     "__AVX512VBMI__": "avx512vbmi",
     "__AVX512VBMI2__": "avx512_vbmi2",
+    "__GFNI__": "gfni",
 }
 """What a compiler defines for the processor it runs on, and the name in /proc/cpuinfo."""
 

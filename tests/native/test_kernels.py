@@ -39,8 +39,9 @@ def _targets() -> list[str]:
     if platform.machine() != "x86_64":
         return ["native"]
     flags = Path("/proc/cpuinfo").read_text().split()
+    v4 = ["x86-64-v4"] if "avx512f" in flags and "gfni" in flags else []  # native has more then
     v3 = ["x86-64-v3"] if "avx2" in flags and "fma" in flags else []
-    return ["native", *v3, "x86-64"]  # the last has vectors of 4, as NEON has
+    return ["native", *v4, *v3, "x86-64"]  # the last has vectors of 4, as NEON has
 
 
 @pytest.fixture(scope="module", params=_targets())

@@ -64,14 +64,22 @@ SC_INLINE vq plane_bytes(const uint8_t* plane, int j) {
 // Vector j of 2^(4 - LOW) l, with l of a plane of LOW bits, 2 or 1.
 template <int LOW>
 SC_INLINE vq low_bits(const uint8_t* plane, int j) {
-    constexpr uint64_t BITS = 0x0101010101010101 * (16 - (16 >> LOW));
+    [[maybe_unused]] constexpr uint64_t BITS = 0x0101010101010101 * (16 - (16 >> LOW));
 #if defined(__AVX512F__)
     (void)j;
-    vq turns{};  // of each eighth of the weights; what wraps is masked
-    for (int e = 0; e < 8; ++e) turns[e] = (4 - LOW - e / LOW * LOW) & 63;
     const auto bytes = LOW == 2 ? _mm512_maskz_broadcast_i32x4(0xffff, load_bytes<__m128i>(plane))
                                 : _mm512_set1_epi64(load_bytes<int64_t>(plane));
+#if defined(__GFNI__)
+    vq places{};  // of each eighth of the weights; byte 7 - d says which bit becomes bit d
+    for (int e = 0; e < 8; ++e)
+        for (int i = 0; i < LOW; ++i)
+            places[e] |= uint64_t{1} << (8 * (3 + LOW - i) + e / LOW * LOW + i);
+    return bits_as<vq>(_mm512_gf2p8affine_epi64_epi8(bytes, bits_as<__m512i>(places), 0));
+#else
+    vq turns{};  // of each eighth of the weights; what wraps is masked
+    for (int e = 0; e < 8; ++e) turns[e] = (4 - LOW - e / LOW * LOW) & 63;
     return bits_as<vq>(_mm512_maskz_rolv_epi64(0xff, bytes, bits_as<__m512i>(turns))) & BITS;
+#endif
 #else
     vq bytes{}, up{}, down{};
     for (int i = 0; i < LANES / 2; ++i) {
@@ -94,8 +102,13 @@ SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
     const vq h = plane_bytes(high, j) << up;
     if constexpr (LOW == 0) return bits_as<vb>(h & HIGH);
     const vq l = LOW < 4 ? low_bits<LOW>(low, j) : plane_bytes(low, j) >> (4 - up);
-    // h where HIGH has ones, l elsewhere: spelled so that AVX-512 does it in one instruction.
+    // h where HIGH has ones, l elsewhere.
+#if defined(__AVX512F__)
+    return bits_as<vb>(_mm512_ternarylogic_epi64(bits_as<__m512i>(h), bits_as<__m512i>(l),
+                                                 _mm512_set1_epi64(HIGH), 0xe4));
+#else
     return bits_as<vb>(l ^ ((h ^ l) & HIGH));
+#endif
 }
 
 // sums + the sums of four neighbours of (u - MIDDLE) x, |x| <= 127: VNNI multiplies u as it is.

@@ -105,9 +105,8 @@ struct PackedInput {
     using P = Planes<K>;
     static constexpr int STEPS = 127 * 128;
     int8_t high[P::BLOCKS * BLOCK], low[P::BLOCKS * BLOCK];
-    int32_t start[P::BLOCKS * BLOCK / 4];  // what dot4 leaves of -128 x, at each chunk's first block
+    int32_t sums[P::BLOCKS * BLOCK / 4];  // of each lane over a chunk's blocks, at the first of them
     float scales[P::GROUPS];
-    float sums[P::GROUPS];
     float coarse[P::GROUPS];  // what dot_coarse adds to 128 scale times the sums of `high`
 };
 // The lanes as bytes.
@@ -139,12 +138,11 @@ SC_INLINE float pack_group(const float* __restrict x, int8_t (&high)[GROUP], int
     return scale + 0.0f * scale;  // NaN where one is not finite
 }
 
-// What depends on the sums of a chunk's integers: `start`, and what groups have. A lane is of one
-// group.
+// What depends on the sums of a chunk's integers, those of lanes and of groups. A lane is of one group.
 template <int K, int V>
 SC_INLINE void sum_chunk(PackedInput<K>& to, int b) {
     constexpr int ALL = BLOCK / 4, OF_GROUP = 8 / V;  // lanes
-    int32_t highs[ALL], lows[ALL];
+    int32_t highs[ALL];
     for (int j = 0; j < VECTORS; ++j) {
         vi high{}, low{}, high_next{}, low_next{};
         for (int v = 0; v < V; ++v) {
@@ -154,21 +152,15 @@ SC_INLINE void sum_chunk(PackedInput<K>& to, int b) {
             high = dot4(high, zero, x_high), high_next = dot4(high_next, one, x_high);
             low = dot4(low, zero, x_low), low_next = dot4(low_next, one, x_low);
         }
-        const vi start = -(high << 7) - low;
         high = high_next - high, low = low_next - low;
-        std::memcpy(to.start + b * ALL + j * LANES, &start, sizeof start);
+        const vi sums = (high << 7) + low;
+        std::memcpy(to.sums + b * ALL + j * LANES, &sums, sizeof sums);
         std::memcpy(highs + j * LANES, &high, sizeof high);
-        std::memcpy(lows + j * LANES, &low, sizeof low);
     }
     for (int g = 0; g < 2 * V; ++g) {
-        int32_t high = 0, low = 0;
-        for (int i = 0; i < OF_GROUP; ++i) {
-            high += highs[g * OF_GROUP + i];
-            low += lows[g * OF_GROUP + i];
-        }
-        const float scale = to.scales[2 * b + g];
-        to.sums[2 * b + g] = scale * static_cast<float>(128 * high + low);
-        to.coarse[2 * b + g] = (UNKNOWN<0> - 128 + MIDDLE) * 128 * scale *
+        int32_t high = 0;
+        for (int i = 0; i < OF_GROUP; ++i) high += highs[g * OF_GROUP + i];
+        to.coarse[2 * b + g] = (UNKNOWN<0> - 128 + MIDDLE) * 128 * to.scales[2 * b + g] *
                                static_cast<float>(high);
     }
 }
@@ -265,7 +257,12 @@ SC_INLINE void dot_rows(vf* sums, const float* __restrict x, const SpreadRow<T, 
         if (b * BLOCK < ASK)
             for (const auto& row : next) prefetch_groups<2 * blocks>(row, 2 * b);
         each_constant<VECTORS>([&](auto j) SC_ALWAYS {
-            vi high[R]{}, low[R]{};
+            // What dot4 leaves out, and what stands for the bits below.
+            const vi in_lanes = load_bytes<vi>(in.sums + b * BLOCK / 4 + j * LANES);
+            const vi left_out = (MIDDLE - 128) * in_lanes;
+            const vf below = UNKNOWN<T::LOW> * __builtin_convertvector(in_lanes, vf);
+            vi high[R]{}, low[R];
+            for (vi& sum : low) sum = left_out;
             each_constant<blocks>([&](auto v) SC_ALWAYS {
                 const int at = BLOCK * (b + v) + j * VECTOR_BYTES;
                 vb x_high = load_bytes<vb>(in.high + at), x_low = load_bytes<vb>(in.low + at);
@@ -276,18 +273,14 @@ SC_INLINE void dot_rows(vf* sums, const float* __restrict x, const SpreadRow<T, 
                     low[r] = dot4(low[r], u, x_low);
                 });
             });
-            const vi start = load_bytes<vi>(in.start + b * BLOCK / 4 + j * LANES);
             each_constant<R>([&](auto r) SC_ALWAYS {
-                sums[r] += lane_factors<blocks, j>(rows[r].steps(), in, b) *
-                           __builtin_convertvector((high[r] << 7) + low[r] + start, vf);
+                vf sum = __builtin_convertvector((high[r] << 7) + low[r], vf);
+                if constexpr (T::LOW < 4) sum += below;
+                sums[r] += lane_factors<blocks, j>(rows[r].steps(), in, b) * sum;
             });
         });
     });
     each_constant<R>([&](auto r) SC_ALWAYS {
-        if constexpr (T::LOW < 4)
-            each_vector<Planes<K>::GROUPS>([&](int g, auto n) SC_ALWAYS {
-                sums[r] += UNKNOWN<T::LOW> * load(rows[r].steps() + g, n) * load(in.sums + g, n);
-            });
         if constexpr (ASK >= K) prefetch_scales(next[r]);
         vf outlier{};
         outlier[0] = outlier_product(rows[r], in,
