@@ -1,6 +1,6 @@
-"""Speed of a dense artifact beside llama.cpp at the same precision, and Hugging Face eager; with
---sparse also of another artifact of the same model.
+"""Speed of a dense artifact beside llama.cpp at the same precision, and Hugging Face eager.
 
+With --sparse another artifact of the same model takes turns with them.
 Every contender gets the same token ids and threads, each in its own process; their runs alternate,
 round after round, with a measurement of the memory bandwidth in every round. Sampling is left out:
 decode steps are fed the text's own next token. Prints medians and the spread; asserts nothing.
