@@ -1,11 +1,16 @@
 """Running the C++ compiler."""
 
+import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from sparsecomp.codegen.build import Compiler
+from sparsecomp import codegen
+from sparsecomp.codegen.build import NATIVE_MACROS, Compiler
+
+NO_FEATURES = {"__aarch64__", "__clang__", "__x86_64__"}
 
 
 @pytest.fixture
@@ -22,3 +27,10 @@ def test_interrupted(then: str) -> None:
     compiler = Compiler(("sh", "-c", f"kill -INT $PPID; {then}"))
     with pytest.raises(KeyboardInterrupt):
         compiler.run([])
+
+
+def test_what_kernels_use_is_asked_of_the_processor() -> None:
+    headers = sorted((Path(codegen.__file__).parent / "native").glob("*.h"))
+    used = {m for header in headers for m in re.findall(r"defined\((\w+)\)", header.read_text())}
+    assert "__AVX2__" in used
+    assert used - NO_FEATURES <= NATIVE_MACROS.keys()
