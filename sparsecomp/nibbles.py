@@ -13,9 +13,12 @@ Rows that are added to a sum are *plain*: the weights lie in order. Rows that ar
 is scaled once. Blocks form chunks: as many of 8 as there are, then at most one of 4, of 2 and of 1.
 A chunk of V blocks has 2 V groups, each cut into V pieces; block v has piece v of each group.
 
-8 bits: weight = s (16 high + low - 128). 6 bits: s (16 high + 4 low - 126.5), 5 bits:
-s (16 high + 8 low - 124.5), and 4 bits: s (16 high - 120.5): the same with unknown bits at their
-mean. So the high plane of a wider row says alone what one of 4 bits does.
+8 bits: weight = s (16 high + low - 128), and 4 bits: s (16 high - 120.5): the same with unknown
+bits at their mean. So the high plane of a row of 8 bits says alone what one of 4 bits does.
+In 6 and 5 bits levels lie closer together about 0, where most weights of a group are: of
+c = 16 high + 4 low - 126, or 16 high + 8 low - 124, a weight is s (c (192 + c^2 // 256) // 256 +
+0.5). So it is an integer of 8 bits still, as products of integers need it, and half a step. Beside
+equal steps this leaves 12 to 20 % less of an output's squared error (8 matrices of SmolLM2, GPTQ).
 
 The outlier is the one weight of a row that stands out most of its group. Its place (uint16) says
 where its value (bfloat16) is added to what the nibbles say, which is about 0 there. A few rows of
@@ -36,6 +39,8 @@ WORD = 4
 MAX_WIDTH = 1 << 16
 """Weights of a row whose outlier has an index."""
 HIGH_BITS = 4
+EQUAL_STEPS = (8, 4)
+"""The bits in which what codes stand for is equally far apart."""
 FACTOR_STEPS = 127 * 128
 """What a row is multiplied with is rounded to whole parts of the largest of its group by this."""
 
@@ -69,9 +74,13 @@ def low_bytes(weights: int, bits: int) -> int:
     return padded(weights) * (bits - HIGH_BITS) // 8
 
 
-def unknown_mean(bits: int) -> float:
-    """The mean of what the bits that a weight of so many lacks would say, in steps of 8 bits."""
-    return (2 ** (8 - bits) - 1) / 2
+def level(code: int, bits: int) -> float:
+    """What a code of 8, 6, 5 or 4 bits stands for before it is scaled, -128 to 127."""
+    unknown_mean = (2 ** (8 - bits) - 1) / 2
+    if bits in EQUAL_STEPS:
+        return code * 2 ** (8 - bits) + unknown_mean - 128
+    c = code * 2 ** (8 - bits) + int(unknown_mean - 127.5)
+    return (c * (192 + c * c // 256)) // 256 + 0.5
 
 
 def row_bytes(weights: int, bits: int) -> int:

@@ -4,6 +4,7 @@ and sketches.py say how they lie in memory."""
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -12,14 +13,15 @@ from torch.nn import functional as F
 from sparsecomp import sketches
 from sparsecomp.nibbles import (
     BLOCK,
+    EQUAL_STEPS,
     GROUP,
     HIGH_BITS,
     SCALE_STEPS,
     Order,
     chunks,
     high_bytes,
+    level,
     padded,
-    unknown_mean,
 )
 
 SHRINKS = torch.linspace(0.7, 1.0, 13)
@@ -57,7 +59,7 @@ class Rounded:
         return grid(self.codes[row, index], self.bits) * self.scales[row, index // GROUP]
 
     def coarse(self) -> Rounded:
-        """What the high plane says alone."""
+        """What the high plane of 8 bits says alone."""
         high = self.codes >> (self.bits - HIGH_BITS)
         return dataclasses.replace(self, bits=HIGH_BITS, codes=high)
 
@@ -150,18 +152,29 @@ def _packed(codes: torch.Tensor, bits: int) -> torch.Tensor:
 
 def grid(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """What codes stand for before they are scaled, float32: in 8 bits whole numbers about 0."""
-    return codes * 2.0 ** (8 - bits) + (unknown_mean(bits) - 128.0)
+    levels = _levels(bits)
+    if bits in EQUAL_STEPS:  # codes may be NaN
+        return codes * (levels[1] - levels[0]) + levels[0]
+    return levels[codes.long()]
 
 
 def nearest_codes(values: torch.Tensor, bits: int) -> torch.Tensor:
     """The codes, as floats, that stand for what is nearest to values before they are scaled."""
-    codes = (values + (128.0 - unknown_mean(bits))) / 2.0 ** (8 - bits)
-    return codes.round().clamp(0, 2**bits - 1)
+    levels = _levels(bits)
+    if bits in EQUAL_STEPS:
+        codes = (values - levels[0]) / (levels[1] - levels[0])
+        return codes.round().clamp(0, 2**bits - 1)
+    return torch.bucketize(values, (levels[1:] + levels[:-1]) / 2, out_int32=True).float()
 
 
 def last_on_side_of(values: torch.Tensor, bits: int) -> torch.Tensor:
     """What the last code on the side of each value stands for before it is scaled."""
-    return grid((values > 0) * (2.0**bits - 1), bits)
+    return grid((values > 0) * (2**bits - 1), bits)
+
+
+@functools.cache
+def _levels(bits: int) -> torch.Tensor:
+    return torch.tensor([level(code, bits) for code in range(2**bits)])
 
 
 def _least_squares_scales(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -61,10 +63,15 @@ def scale(high: Bytes, width: int, i: int) -> float:
     return int(high[start + i // 32]) * bfloat16(high, start + nibbles.padded(width) // 32 + 4)
 
 
-@pytest.mark.parametrize(("bits", "unit", "middle"), [(8, 1, 128), (6, 4, 126.5), (5, 8, 124.5)])
+def closer_about_0(c: int) -> float:
+    """What 16 high + l, less its middle, stands for in 6 and 5 bits, by fractions."""
+    return math.floor(Fraction(c * (192 + math.floor(Fraction(c * c, 256))), 256)) + 0.5
+
+
+@pytest.mark.parametrize(("bits", "unit", "middle"), [(8, 1, 128), (6, 4, 126), (5, 8, 124)])
 @given(width=st.integers(1, 200) | st.just(990), seed=st.integers(0, 99), order=ORDERS)
 def test_the_planes_recombine(
-    bits: int, unit: int, middle: float, width: int, seed: int, order: Order
+    bits: int, unit: int, middle: int, width: int, seed: int, order: Order
 ) -> None:
     row = rounded(weights(1, width, seed), bits)
     high, low = (plane[0].numpy() for plane in planes(row, order))
@@ -75,8 +82,10 @@ def test_the_planes_recombine(
         at, s = place(i, width, order), scale(high, width, i)
         h, below = part(high, at), part(low, at, bits - 4)
         more = np.float32(kept if at == index else 0)
-        assert exact[i] == np.float32(s * (16 * h + unit * below - middle)) + more
-        assert coarse[i] == np.float32(s * (16 * h - 120.5)) + more
+        byte = 16 * h + unit * below - middle
+        assert exact[i] == np.float32(s * (byte if bits == 8 else closer_about_0(byte))) + more
+        if bits == 8:
+            assert coarse[i] == np.float32(s * (16 * h - 120.5)) + more
 
 
 @given(width=st.integers(1, 200), seed=st.integers(0, 99), order=ORDERS)
@@ -199,9 +208,9 @@ def test_8_bits_keep_a_16th_of_the_error_of_4() -> None:
     assert fine < 0.006
     assert coarse == pytest.approx(16 * fine, rel=0.05)
     assert own < coarse  # its scale is made for it
-    for bits, more in ((6, 4), (5, 8)):
+    for bits, more in ((6, 4), (5, 8)):  # closer together where most weights are
         error = float((round_to(weight, bits) - weight).norm() / weight.norm())
-        assert error == pytest.approx(more * fine, rel=0.1)
+        assert 0.87 * more * fine < error < 0.95 * more * fine
 
 
 def test_groups_of_zeros_stay_zeros() -> None:

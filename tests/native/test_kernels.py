@@ -140,7 +140,11 @@ def planes(t: str, values: Array, spread: bool) -> tuple[Array, Array, Array]:
     s = (steps_of_groups * of_row)[:, :, None]
     u = np.nan_to_num(groups / s) + zero
     q = step * np.clip(np.rint(u / step), 0, 256 / step - 1)
-    exact = (s * (q - zero)).reshape(n, -1)[:, :k]
+    levels = q - zero
+    if QUANTIZED[t] in (6, 5):  # closer together about 0
+        c = levels + 0.5
+        levels = np.floor(c * (192 + np.floor(c * c / 256)) / 256) + 0.5
+    exact = (s * levels).reshape(n, -1)[:, :k]
     outlier = RNG.integers(0, k, n)
     # Of one sign, and of a size with the weight: no digits are lost.
     chosen = (np.arange(n), outlier)

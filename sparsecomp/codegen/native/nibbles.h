@@ -95,7 +95,7 @@ SC_INLINE vq low_bits(const uint8_t* plane, int j) {
 // Vector j of 16 h + l, with h of the plane `high` and l of the plane `low`, its LOW bits below h;
 // without any 16 h.
 template <int LOW>
-SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
+SC_INLINE vb joined(const uint8_t* high, const uint8_t* low, int j) {
     vq up{};
     for (int i = 0; i < LANES / 2; ++i) up[i] = j * VECTOR_BYTES + 8 * i < 32 ? 4 : 0;
     constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0;
@@ -109,6 +109,38 @@ SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
 #else
     return bits_as<vb>(l ^ ((h ^ l) & HIGH));
 #endif
+}
+
+// What 16 h + l stands for where LOW is 2 or 1, rounded down, plus 128: see nibbles.py.
+template <int LOW>
+constexpr int expanded(int u) {
+    const int c = u + (8 >> LOW) - 128;
+    return 128 + (c * (192 + c * c / 256) >> 8);
+}
+template <int LOW>
+SC_INLINE vb expanded(vb u) {
+#if defined(__AVX512VBMI__)
+    // A permutation looks at six bits of its indices.
+    vb levels;
+    for (int i = 0; i < VECTOR_BYTES; ++i) levels[i] = static_cast<uint8_t>(expanded<LOW>(4 * i));
+    const vq codes = bits_as<vq>(u) >> 2;
+    return bits_as<vb>(_mm512_maskz_permutexvar_epi8(~uint64_t{}, bits_as<__m512i>(codes),
+                                                     bits_as<__m512i>(levels)));
+#else
+    // Even and odd bytes as 16 bits, in which all of it fits.
+    constexpr uint8_t MIDDLE_CODE = 128 - (8 >> LOW);
+    const vs c = bits_as<vs>(u - MIDDLE_CODE);
+    const auto level = [](vs c) SC_ALWAYS { return c * (192 + (c * c >> 8)) >> 8; };
+    return bits_as<vb>((level(c << 8 >> 8) & 0xff) | level(c >> 8) << 8) ^ 0x80;
+#endif
+}
+
+// Vector j of the bytes that stand for weights: less 128, plus UNKNOWN, and scaled.
+template <int LOW>
+SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
+    const vb u = joined<LOW>(high, low, j);
+    if constexpr (LOW == 2 || LOW == 1) return expanded<LOW>(u);
+    return u;
 }
 
 // sums + the sums of four neighbours of (u - MIDDLE) x, |x| <= 127: VNNI multiplies u as it is.
@@ -137,9 +169,9 @@ SC_INLINE vi dot4(vi sums, vb u, vb x) {
 }
 #endif
 
-// What stands for the bits below LOW ones: their mean.
+// What a byte leaves out: the mean of the bits below, or what an expanded one was rounded by.
 template <int LOW>
-constexpr float UNKNOWN = ((16 >> LOW) - 1) / 2.0f;
+constexpr float UNKNOWN = LOW == 4 ? 0.0f : LOW == 0 ? 7.5f : 0.5f;
 
 #if defined(__AVX512F__)
 SC_INLINE vi permute_fours(vi x, vi from) {
@@ -182,7 +214,7 @@ SC_INLINE void widen_bytes(vf (&w)[4], vb u) {
 #endif
 }
 
-// w[v] = UNIT (16 h + l + UNKNOWN - 128) for vector j.
+// w[v] = UNIT (u + UNKNOWN - 128) for the bytes u of vector j.
 template <int LOW>
 SC_INLINE void widen_nibbles(vf (&w)[4], const uint8_t* high, const uint8_t* low, int j) {
     if constexpr (LOW > 0) {

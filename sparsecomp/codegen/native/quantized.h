@@ -5,8 +5,8 @@
 // the bf16 scale of the row. Its high plane holds high nibbles, then these bytes, then the index and
 // value of an outlier, then the row's scale; its low plane the bits below: l of int8 is a nibble, of
 // int6 four times two bits, of int5 eight times one, and int4 has none. A weight is
-// s (16 h + l + UNKNOWN - 128); the high plane of a wider row alone is one of int4. To one weight,
-// the outlier, its value is added.
+// s (u + UNKNOWN - 128) with u = 16 h + l, or what that is expanded to in int6 and int5; the high
+// plane of int8 alone is one of int4. To one weight, the outlier, its value is added.
 #pragma once
 #include "nibbles.h"
 
@@ -257,7 +257,7 @@ SC_INLINE void dot_rows(vf* sums, const float* __restrict x, const SpreadRow<T, 
         if (b * BLOCK < ASK)
             for (const auto& row : next) prefetch_groups<2 * blocks>(row, 2 * b);
         each_constant<VECTORS>([&](auto j) SC_ALWAYS {
-            // What dot4 leaves out, and what stands for the bits below.
+            // What dot4 leaves out, and what bytes do.
             const vi in_lanes = load_bytes<vi>(in.sums + b * BLOCK / 4 + j * LANES);
             const vi left_out = (MIDDLE - 128) * in_lanes;
             const vf below = UNKNOWN<T::LOW> * __builtin_convertvector(in_lanes, vf);

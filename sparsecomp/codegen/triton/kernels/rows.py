@@ -147,7 +147,12 @@ def _bytes(words, scales, BITS: tl.constexpr):
 
 @triton.jit
 def _byte(words, scales, SHIFT: tl.constexpr, BITS: tl.constexpr):
-    weight = _number((words >> SHIFT) & 0xFF, 128) * scales
-    if BITS < 8:
-        weight += (2 ** (8 - BITS) - 1) / 2 * scales
-    return weight
+    byte = (words >> SHIFT) & 0xFF
+    if BITS == 8:
+        return _number(byte, 128) * scales
+    if BITS == 4:
+        return _number(byte, 120.5) * scales
+    # Closer together about 0: see nibbles.py.
+    c = byte - (128 - 2 ** (7 - BITS))
+    level = (c * (192 + (c * c >> 8))) >> 8
+    return _number(level + 128, 127.5) * scales
