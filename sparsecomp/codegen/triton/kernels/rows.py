@@ -148,11 +148,13 @@ def _bytes(words, scales, BITS: tl.constexpr):
 @triton.jit
 def _byte(words, scales, SHIFT: tl.constexpr, BITS: tl.constexpr):
     byte = (words >> SHIFT) & 0xFF
-    if BITS == 8:
-        return _number(byte, 128) * scales
+    if BITS == 6 or BITS == 5:
+        # Closer together about 0: see nibbles.py.
+        c = byte - (128 - 2 ** (7 - BITS))
+        byte = ((c * (192 + (c * c >> 8))) >> 8) + 128
+    weight = _number(byte, 128) * scales
     if BITS == 4:
-        return _number(byte, 120.5) * scales
-    # Closer together about 0: see nibbles.py.
-    c = byte - (128 - 2 ** (7 - BITS))
-    level = (c * (192 + (c * c >> 8))) >> 8
-    return _number(level + 128, 127.5) * scales
+        weight += 7.5 * scales
+    elif BITS < 8:
+        weight += 0.5 * scales
+    return weight
