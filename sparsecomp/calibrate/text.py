@@ -25,7 +25,7 @@ SHARES = (0.7, 0.2, 0.1)
 TOKENS = (65536, 20480, 8192)
 """At most so many tokens of each split. What is measured on the search split is known to within an
 interval, and what that is wide cannot be spent: of a budget of 1 %, a third with 8,192 tokens, a
-fifth with 20,480 (SmolLM2)."""
+quarter with 20,480 (SmolLM2)."""
 
 
 @dataclass(frozen=True)

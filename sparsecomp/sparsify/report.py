@@ -146,7 +146,8 @@ class Reporter:
         )
 
     def _curve(self, options: Options) -> tuple[CurvePoint, ...]:
-        """For other budgets: the increase that the costs predict, and what blocks would read."""
+        """For other budgets: the increase that the costs predict, and what blocks would read. Plans
+        that read no less than one of a smaller budget are left out."""
         points = {
             name: [
                 Point(None, 0.0, cost.cost(None)),
@@ -155,13 +156,16 @@ class Reporter:
             for name, cost in self.costs.items()
         }
         most = sum(point.nats for point in allocate(points, math.inf).values())
-        found: dict[CurvePoint, None] = {}
+        found: list[CurvePoint] = []
         for i in range(CURVE_POINTS):
             spend = most * CURVE_SPAN ** (i / (CURVE_POINTS - 1) - 1)
             chosen = allocate(points, spend)
             increase = math.expm1(sum(point.nats for point in chosen.values()))
-            read = sum(self.costs[name].bytes(point.choice) for name, point in chosen.items())
-            found[CurvePoint(increase, round(read))] = None
+            read = round(
+                sum(self.costs[name].bytes(point.choice) for name, point in chosen.items())
+            )
+            if not found or read < found[-1].bytes_per_token:
+                found.append(CurvePoint(increase, read))
         return tuple(found)
 
 
