@@ -51,6 +51,16 @@ SC_INLINE V in_register(V x) {
     return x;
 }
 
+// x where `ones` has ones, y elsewhere.
+SC_INLINE vq where(uint64_t ones, vq x, vq y) {
+#if defined(__AVX512F__)
+    return bits_as<vq>(_mm512_ternarylogic_epi64(bits_as<__m512i>(x), bits_as<__m512i>(y),
+                                                 _mm512_set1_epi64(ones), 0xe4));
+#else
+    return y ^ ((x ^ y) & ones);
+#endif
+}
+
 // The bytes of a plane that hold the weights of vector j.
 SC_INLINE vq plane_bytes(const uint8_t* plane, int j) {
 #if defined(__AVX512F__)
@@ -61,10 +71,11 @@ SC_INLINE vq plane_bytes(const uint8_t* plane, int j) {
 #endif
 }
 
-// Vector j of 2^(4 - LOW) l, with l of a plane of LOW bits, 2 or 1.
-template <int LOW>
+// Vector j of l, of a plane of LOW bits, 2 or 1, as the bits below bit TOP.
+template <int LOW, int TOP>
 SC_INLINE vq low_bits(const uint8_t* plane, int j) {
-    [[maybe_unused]] constexpr uint64_t BITS = 0x0101010101010101 * (16 - (16 >> LOW));
+    constexpr int FIRST = TOP - LOW;  // bit
+    [[maybe_unused]] constexpr uint64_t BITS = 0x0101010101010101 * ((1 << TOP) - (1 << FIRST));
 #if defined(__AVX512F__)
     (void)j;
     const auto bytes = LOW == 2 ? _mm512_maskz_broadcast_i32x4(0xffff, load_bytes<__m128i>(plane))
@@ -73,11 +84,11 @@ SC_INLINE vq low_bits(const uint8_t* plane, int j) {
     vq places{};  // of each eighth of the weights; byte 7 - d says which bit becomes bit d
     for (int e = 0; e < 8; ++e)
         for (int i = 0; i < LOW; ++i)
-            places[e] |= uint64_t{1} << (8 * (3 + LOW - i) + e / LOW * LOW + i);
+            places[e] |= uint64_t{1} << (8 * (7 - FIRST - i) + e / LOW * LOW + i);
     return bits_as<vq>(_mm512_gf2p8affine_epi64_epi8(bytes, bits_as<__m512i>(places), 0));
 #else
     vq turns{};  // of each eighth of the weights; what wraps is masked
-    for (int e = 0; e < 8; ++e) turns[e] = (4 - LOW - e / LOW * LOW) & 63;
+    for (int e = 0; e < 8; ++e) turns[e] = (FIRST - e / LOW * LOW) & 63;
     return bits_as<vq>(_mm512_maskz_rolv_epi64(0xff, bytes, bits_as<__m512i>(turns))) & BITS;
 #endif
 #else
@@ -85,8 +96,8 @@ SC_INLINE vq low_bits(const uint8_t* plane, int j) {
     for (int i = 0; i < LANES / 2; ++i) {
         const int eighth = j * VECTOR_BYTES / 8 + i, field = eighth / LOW * LOW;
         bytes[i] = load_bytes<uint64_t>(plane + 8 * (eighth % LOW));
-        up[i] = max(0, 4 - LOW - field);
-        down[i] = max(0, field + LOW - 4);
+        up[i] = max(0, FIRST - field);
+        down[i] = max(0, field - FIRST);
     }
     return bytes << up >> down & BITS;
 #endif
@@ -101,14 +112,8 @@ SC_INLINE vb joined(const uint8_t* high, const uint8_t* low, int j) {
     constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0;
     const vq h = plane_bytes(high, j) << up;
     if constexpr (LOW == 0) return bits_as<vb>(h & HIGH);
-    const vq l = LOW < 4 ? low_bits<LOW>(low, j) : plane_bytes(low, j) >> (4 - up);
-    // h where HIGH has ones, l elsewhere.
-#if defined(__AVX512F__)
-    return bits_as<vb>(_mm512_ternarylogic_epi64(bits_as<__m512i>(h), bits_as<__m512i>(l),
-                                                 _mm512_set1_epi64(HIGH), 0xe4));
-#else
-    return bits_as<vb>(l ^ ((h ^ l) & HIGH));
-#endif
+    const vq l = LOW < 4 ? low_bits<LOW, 4>(low, j) : plane_bytes(low, j) >> (4 - up);
+    return bits_as<vb>(where(HIGH, h, l));
 }
 
 // What 16 h + l stands for where LOW is 2 or 1, rounded down, plus 128: see nibbles.py.
@@ -118,18 +123,22 @@ constexpr int expanded(int u) {
     return 128 + (c * (192 + c * c / 256) >> 8);
 }
 template <int LOW>
-SC_INLINE vb expanded(vb u) {
+SC_INLINE vb expanded(const uint8_t* high, const uint8_t* low, int j) {
 #if defined(__AVX512VBMI__)
-    // A permutation looks at six bits of its indices.
+    // A permutation looks at six bits of its indices: those of h and l side by side.
     vb levels;
     for (int i = 0; i < VECTOR_BYTES; ++i) levels[i] = static_cast<uint8_t>(expanded<LOW>(4 * i));
-    const vq codes = bits_as<vq>(u) >> 2;
+    vq turns{};  // what is not of h is masked
+    for (int i = 0; i < LANES / 2; ++i) turns[i] = 8 * i < 32 ? 2 : 62;
+    const auto h = _mm512_maskz_rolv_epi64(0xff, bits_as<__m512i>(plane_bytes(high, j)),
+                                           bits_as<__m512i>(turns));
+    const vq codes = where(0x3c3c3c3c3c3c3c3c, bits_as<vq>(h), low_bits<LOW, 2>(low, j));
     return bits_as<vb>(_mm512_maskz_permutexvar_epi8(~uint64_t{}, bits_as<__m512i>(codes),
                                                      bits_as<__m512i>(levels)));
 #else
     // Even and odd bytes as 16 bits, in which all of it fits.
     constexpr uint8_t MIDDLE_CODE = 128 - (8 >> LOW);
-    const vs c = bits_as<vs>(u - MIDDLE_CODE);
+    const vs c = bits_as<vs>(joined<LOW>(high, low, j) - MIDDLE_CODE);
     const auto level = [](vs c) SC_ALWAYS { return c * (192 + (c * c >> 8)) >> 8; };
     return bits_as<vb>((level(c << 8 >> 8) & 0xff) | level(c >> 8) << 8) ^ 0x80;
 #endif
@@ -138,9 +147,10 @@ SC_INLINE vb expanded(vb u) {
 // Vector j of the bytes that stand for weights: less 128, plus UNKNOWN, and scaled.
 template <int LOW>
 SC_INLINE vb nibbles(const uint8_t* high, const uint8_t* low, int j) {
-    const vb u = joined<LOW>(high, low, j);
-    if constexpr (LOW == 2 || LOW == 1) return expanded<LOW>(u);
-    return u;
+    if constexpr (LOW == 2 || LOW == 1)
+        return expanded<LOW>(high, low, j);
+    else
+        return joined<LOW>(high, low, j);
 }
 
 // sums + the sums of four neighbours of (u - MIDDLE) x, |x| <= 127: VNNI multiplies u as it is.
