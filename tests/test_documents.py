@@ -8,7 +8,7 @@ from pathlib import Path
 from sparsecomp.passes.pipeline import PIPELINE
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/measurements.md")
 ELSEWHERE = {
     "ir/exec.cuda.mlir",
     "native/program.cpp",
