@@ -28,7 +28,7 @@ TEXTS = tuple(
     DEFAULT_TEXT / f"{kind}.txt"
     for kind in ("encyclopedia", "essays", "everyday", "fiction", "news", "science", "technical")
 )
-"""A third of the default text is enough for a model this small."""
+"""A quarter of the default text is enough for a model this small."""
 HELD_OUT = DATA / "held-out.txt"
 BUDGET = 0.02
 SKETCH = "{kind: sketch, count: 256, density: 0.125, offset: 0.1}"
