@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sparsecomp.calibrate.calibration import Calibration, CalibrationModel
 from sparsecomp.evaluate import Estimate
@@ -156,17 +156,25 @@ class Reporter:
             for name, cost in self.costs.items()
         }
         most = sum(point.nats for point in allocate(points, math.inf).values())
-        found: list[CurvePoint] = []
-        for i in range(CURVE_POINTS):
-            spend = most * CURVE_SPAN ** (i / (CURVE_POINTS - 1) - 1)
-            chosen = allocate(points, spend)
-            increase = math.expm1(sum(point.nats for point in chosen.values()))
-            read = round(
-                sum(self.costs[name].bytes(point.choice) for name, point in chosen.items())
-            )
-            if not found or read < found[-1].bytes_per_token:
-                found.append(CurvePoint(increase, read))
-        return tuple(found)
+        plans = (
+            allocate(points, most * CURVE_SPAN ** (i / (CURVE_POINTS - 1) - 1))
+            for i in range(CURVE_POINTS)
+        )
+        return falling(self._curve_point(plan) for plan in plans)
+
+    def _curve_point(self, plan: Mapping[str, Point]) -> CurvePoint:
+        increase = math.expm1(sum(point.nats for point in plan.values()))
+        read = sum(self.costs[name].bytes(point.choice) for name, point in plan.items())
+        return CurvePoint(increase, round(read))
+
+
+def falling(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
+    """Those that read less than all before them."""
+    found: list[CurvePoint] = []
+    for point in points:
+        if not found or point.bytes_per_token < found[-1].bytes_per_token:
+            found.append(point)
+    return tuple(found)
 
 
 def _ratio(estimate: Estimate) -> Ratio:
