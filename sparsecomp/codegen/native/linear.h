@@ -31,10 +31,13 @@ SC_INLINE void rows_with(float* __restrict y, const float* __restrict x, Matrix<
         y[n] = hsum(dot_row<K, ASK>(x, w.row(n), ahead(n))) + (bias ? bias[n] : 0.0f);
 }
 
-// y[n0..n1) = W[n0..n1) . x[K] + bias
+// y[n0..n1) = W[n0..n1) . x[K] + bias. Where rows are asked for whole, those that none is ahead of are
+// too: shares are short, and a worker would wait for each.
 template <class T, int K>
 inline void linear_rows(float* __restrict y, const float* __restrict x, Matrix<T, K> w,
                         const float* __restrict bias, int64_t n0, int64_t n1) {
+    if constexpr (is_quantized<T> && Matrix<T, K>::ASK >= K)
+        for (int64_t n = n0; n < min(n1, n0 + Matrix<T, K>::AHEAD); ++n) prefetch_row<K>(w.row(n));
     rows_with<T, K, Matrix<T, K>::ASK>(y, x, w, bias, n0, n1,
                                        [&](int64_t n) { return w.ahead(n); });
 }
