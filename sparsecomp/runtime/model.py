@@ -221,11 +221,13 @@ class Model:
     def check_token(self, token: int) -> int:
         """The same of one token, without arrays: a decode step leaves nothing but weights in the
         caches, and the code that makes arrays, read from memory anew, would add 3 % to it."""
-        if isinstance(token, bool) or not isinstance(token, int | np.integer):
-            raise SparsecompError(_NO_INTEGERS)
+        if type(token) is not int:
+            if isinstance(token, bool) or not isinstance(token, int | np.integer):
+                raise SparsecompError(_NO_INTEGERS)
+            token = int(token)
         if not 0 <= token < self._vocab:
-            raise self._no_such_token(int(token))
-        return int(token)
+            raise self._no_such_token(token)
+        return token
 
     def _no_such_token(self, token: int) -> SparsecompError:
         return SparsecompError(f"token id {token}: the model has 0..{self._vocab - 1}")

@@ -24,6 +24,8 @@ from sparsecomp.runtime.manifest import ABI_VERSION
 _INT32_POINTER = ctypes.POINTER(ctypes.c_int32)
 _INT64_POINTER = ctypes.POINTER(ctypes.c_int64)
 _FLOAT_POINTER = ctypes.POINTER(ctypes.c_float)
+_first_float = ctypes.c_float.from_buffer
+"""Of a writable buffer; as an argument it is a pointer there."""
 _EXCHANGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, _FLOAT_POINTER, ctypes.c_int64)
 
 
@@ -134,8 +136,7 @@ class NativeProgram:
         full_logits: bool,
     ) -> None:
         """Processes one token; fills `logits` (vocab,), all exactly if `full_logits`."""
-        first = ctypes.c_float.from_buffer(logits.data)
-        _succeed(self._decode(session, token, position, ctypes.byref(first), full_logits))
+        _succeed(self._decode(session, token, position, _first_float(logits.data), full_logits))
 
     def counters(self, session: int, out: npt.NDArray[np.int64]) -> None:
         """Fills `out` (counters,) with what the session counted while decoding.

@@ -22,6 +22,10 @@ Logits = npt.NDArray[np.float32]
 # Control returns to Python between chunks, so that a long prompt can be interrupted.
 _PREFILL_CHUNK = 512
 
+# A decode step leaves nothing but weights in the caches: every name that is looked up after it, and
+# every object that is made, is read from memory anew. See `Model.check_token`.
+_empty, _FLOAT32 = np.empty, np.dtype(np.float32)
+
 
 class Session:
     """A sequence; make one with `Model.session`. Sessions do not affect each other.
@@ -76,7 +80,8 @@ class Session:
                 self._model._program.prefill(
                     handle, chunk, self._position, logits if wanted else None
                 )
-                self._check_exchange()
+                if self._exchange is not None:
+                    self._exchange.check()
                 self._advance(len(chunk))
                 self._prefilled += len(chunk)
             return logits
@@ -93,9 +98,10 @@ class Session:
         with self._lock:
             handle = self._opened()
             self._require_room(1)
-            logits = np.empty(self._model.logits_size, np.float32)
+            logits = _empty(self._model.logits_size, _FLOAT32)
             self._model._program.decode(handle, checked, self._position, logits, full_logits)
-            self._check_exchange()
+            if self._exchange is not None:
+                self._exchange.check()
             self._advance(1)
             return logits
 
@@ -220,10 +226,6 @@ class Session:
         if self._handle is None:
             raise SparsecompError("the session is closed")
         return self._handle
-
-    def _check_exchange(self) -> None:
-        if self._exchange is not None:
-            self._exchange.check()
 
     def _counters(self) -> npt.NDArray[np.int64]:
         counted = np.zeros(self._model.manifest.counters, np.int64)
