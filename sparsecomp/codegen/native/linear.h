@@ -31,8 +31,8 @@ SC_INLINE void rows_with(float* __restrict y, const float* __restrict x, Matrix<
         y[n] = hsum(dot_row<K, ASK>(x, w.row(n), ahead(n))) + (bias ? bias[n] : 0.0f);
 }
 
-// y[n0..n1) = W[n0..n1) . x[K] + bias. Where rows are asked for whole, those that none is ahead of are
-// too: shares are short, and a worker would wait for each.
+// y[n0..n1) = W[n0..n1) . x[K] + bias. Where rows are asked for whole, the first ones, which no row
+// asks for, are too: shares are short, and a worker would wait for each.
 template <class T, int K>
 inline void linear_rows(float* __restrict y, const float* __restrict x, Matrix<T, K> w,
                         const float* __restrict bias, int64_t n0, int64_t n1) {
