@@ -1,5 +1,4 @@
-"""Weights rounded to 8, 6, 5 or 4 bits, row by row, those of a sketch to 4 and 2; nibbles.py
-and sketches.py say how they lie in memory."""
+"""Weights rounded to 8, 6, 5 or 4 bits, row by row; nibbles.py says how they lie in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from sparsecomp import sketches
 from sparsecomp.nibbles import (
     BLOCK,
     EQUAL_STEPS,
@@ -219,90 +217,3 @@ def divisor(scales: torch.Tensor) -> torch.Tensor:
     """Scales as floats. A group of zeros has the scale 0: any other divides it as well."""
     values = scales.float()
     return torch.where(values == 0, torch.ones_like(values), values)
-
-
-GAUSSIAN_STEPS = {4: 0.3352, 2: 0.9957}
-"""Between the values of so many bits, in standard deviations, for the least squared error on a
-normal distribution (Max, Quantizing for minimum distortion, 1960): where the search begins."""
-SKETCH_ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class RoundedSketch:
-    """Codes (rows, padded) uint8 and scales (rows, groups) bfloat16 of the rows of a sketch."""
-
-    codes: torch.Tensor
-    scales: torch.Tensor
-
-    def values(self, axes: int) -> torch.Tensor:
-        """The weights, float32 (rows, axes)."""
-        parts = [
-            (self.codes[:, group.start : group.stop] - sketches.middle(bits))
-            * self.scales[:, g, None].float()
-            for g, (group, bits) in enumerate(sketches.groups(axes))
-        ]
-        return torch.cat(parts, 1)[:, :axes]
-
-
-def rounded_sketch(rows: torch.Tensor) -> RoundedSketch:
-    """The rows (rows, axes) of a sketch, each group with the least squared error."""
-    axes = rows.shape[1]
-    wide = F.pad(rows.float(), (0, sketches.padded(axes) - axes))
-    parts = [
-        _least_squares(wide[:, group.start : group.stop], bits)
-        for group, bits in sketches.groups(axes)
-    ]
-    codes, scales = zip(*parts, strict=True)
-    return RoundedSketch(torch.cat(codes, 1), torch.cat(scales, 1))
-
-
-def _least_squares(rows: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes uint8 and a scale for each row: in turn the best codes for the scale and the best scale
-    for the codes."""
-    middle = sketches.middle(bits)
-    scales = rows.square().mean(1, keepdim=True).sqrt() * GAUSSIAN_STEPS[bits]
-    for _ in range(SKETCH_ROUNDS):
-        grid = _codes(rows, scales, bits) - middle
-        scales = (rows * grid).sum(1, keepdim=True) / grid.square().sum(1, keepdim=True)
-    kept = scales.bfloat16()
-    return _codes(rows, kept, bits).to(torch.uint8), kept
-
-
-def _codes(rows: torch.Tensor, scales: torch.Tensor, bits: int) -> torch.Tensor:
-    codes = rows / divisor(scales) + sketches.middle(bits)
-    return codes.round().clamp(0, 2**bits - 1)
-
-
-def round_factors(x: torch.Tensor) -> torch.Tensor:
-    """What a sketch is multiplied with (T, axes), rounded as its kernel does."""
-    axes = x.shape[1]
-    wide = F.pad(x, (0, sketches.padded(axes) - axes))
-    for group, _ in sketches.groups(axes):
-        part = wide[:, group.start : group.stop]
-        scales = divisor(part.abs().amax(1, keepdim=True) / sketches.FACTOR_STEPS)
-        wide[:, group.start : group.stop] = (part / scales).round() * scales
-    return wide[:, :axes]
-
-
-def sketch_lots(rows: RoundedSketch, bias: torch.Tensor) -> torch.Tensor:
-    """The bytes of a sketch with the biases (rows,) of its rows, uint8 (lots, bytes of a lot)."""
-    more = -len(bias) % sketches.LANES
-    codes = F.pad(rows.codes, (0, 0, 0, more)).unflatten(0, (-1, sketches.LANES))
-    scales = F.pad(rows.scales, (0, 0, 0, more)).unflatten(0, (-1, sketches.LANES))
-    biases = F.pad(bias.float(), (0, more)).unflatten(0, (-1, sketches.LANES))
-    parts = [
-        _fours(codes[:, :, : sketches.FINE], sketches.FINE_BITS),
-        _fours(codes[:, :, sketches.FINE :], sketches.COARSE_BITS),
-        scales.transpose(1, 2).contiguous().view(torch.uint8).flatten(1),
-        biases.contiguous().view(torch.uint8),
-    ]
-    return torch.cat(parts, 1)
-
-
-def _fours(codes: torch.Tensor, bits: int) -> torch.Tensor:
-    """(lots, LANES, axes) of so many bits as bytes: four of them for each row in turn."""
-    fours = codes.unflatten(2, (-1, 8 // bits, 4))  # lots, rows, steps, place in a byte, byte
-    packed = torch.zeros_like(fours[:, :, :, 0])
-    for place in range(8 // bits):
-        packed |= fours[:, :, :, place] << (place * bits)
-    return packed.transpose(1, 2).flatten(1)

@@ -2,13 +2,14 @@
 head's input (transform coding).
 
 The FINE axes of largest variance take 4 bits a weight, the others 2. Weights of a row share a
-bfloat16 scale s: the fine ones one, of the others each GROUP one. A weight is s (code - middle),
-with the middle of the codes, 7.5 or 1.5. Each row has a float bias.
+bfloat16 scale s: the fine ones one, of the others each GROUP one. A fine weight is s (code - 7.5),
+a coarse one s (level - 63.5) with a level of 7 bits that its code and the two before it choose (see
+LEVELS and trellis.py). Each row has a float bias.
 
-A lot of LANES rows lies together, so that a vector works on a row in each lane of 32 bits. 8 fine
-axes take four bytes a row: byte b has axis b in its low and axis 4 + b in its high nibble. So do 16
-coarse axes: byte b has the axes b, 4 + b, 8 + b, 12 + b from its lowest bits on. Then come the
-scales, group by group, and the biases.
+First comes the table of LEVELS. A lot of LANES rows lies together, so that a vector works on a row
+in each lane of 32 bits: 8 fine axes take such a lane, or 16 coarse ones, in order from its lowest
+bits on. So the coarse codes of a row are one stream of bits. Then come the scales, group by group,
+and the biases.
 
 What the rows are multiplied with is rounded to 8 bits in the same groups.
 """
@@ -21,12 +22,22 @@ LANES = 16
 FINE, FINE_BITS, FINE_AT_ONCE = 64, 4, 8
 GROUP, COARSE_BITS, COARSE_AT_ONCE = 256, 2, 16
 SCALE_BYTES, BIAS_BYTES = 2, 4
+TABLE_BYTES = 64
 FACTOR_STEPS = 127
 """What a row is multiplied with is rounded to whole parts of the largest of its group by this."""
 
 
-def middle(bits: int) -> float:
-    return (2**bits - 1) / 2
+FINE_MIDDLE, LEVEL_MIDDLE = 7.5, 63.5
+
+LEVELS_PER_DEVIATION = 25.68
+_HALF = (
+    *(57, 81, 37, 6, 24, 111, 68, 85, 89, 74, 44, 55, 85, 54, 64, 28),
+    *(29, 46, 57, 80, 104, 36, 90, 63, 0, 99, 65, 76, 70, 37, 18, 52),
+)
+LEVELS = (*_HALF, *(127 - level for level in reversed(_HALF)))
+"""What a window of six bits stands for: a coarse code in its highest two, the one before it below,
+the one before that in its lowest; before the first are zeros. By Lloyd's algorithm on normal values
+with a standard deviation of LEVELS_PER_DEVIATION, opposite windows kept opposite."""
 
 
 def padded(axes: int) -> int:
@@ -49,5 +60,5 @@ def row_bytes(axes: int) -> int:
 
 
 def sketch_bytes(rows: int, axes: int) -> int:
-    """Bytes of all rows, in whole lots of LANES."""
-    return -(-rows // LANES) * LANES * row_bytes(axes)
+    """Bytes of the table and of all rows, in whole lots of LANES."""
+    return TABLE_BYTES + -(-rows // LANES) * LANES * row_bytes(axes)

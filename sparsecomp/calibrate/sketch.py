@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from sparsecomp.rounding import round_factors, rounded_sketch
+from sparsecomp.sketch_rounding import round_factors, rounded_sketch
 from sparsecomp.sparsity import Sketch
 
 TOP = 50

@@ -17,7 +17,8 @@ from xdsl.ir import SSAValue
 from sparsecomp.dialects import aten, exec
 from sparsecomp.dialects.exec import Mode, Space, row_strides, shape_of
 from sparsecomp.errors import SparsecompError
-from sparsecomp.rounding import round_to, rounded_sketch
+from sparsecomp.rounding import round_to
+from sparsecomp.sketch_rounding import rounded_sketch
 
 from .evaluate import AddUp, Derived, Scope, Weights, find_symbol, torch_dtype
 from .kernels import KERNELS

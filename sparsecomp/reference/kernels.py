@@ -12,7 +12,7 @@ from xdsl.ir import Operation, SSAValue
 from sparsecomp import nibbles
 from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.dialects.exec import Fold, Mode, shape_of
-from sparsecomp.rounding import round_factors
+from sparsecomp.sketch_rounding import round_factors
 
 from .evaluate import Scope, call_aten
 from .spz import ACTS, choose

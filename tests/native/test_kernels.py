@@ -21,7 +21,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sparsecomp.passes.schedule_workers import NEURONS_PER_BLOCK, ROWS_AT_ONCE, even_bounds
-from sparsecomp.rounding import round_factors, rounded_sketch, sketch_lots
+from sparsecomp.sketch_rounding import round_factors, rounded_sketch, sketch_bytes
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "sparsecomp" / "codegen" / "native"
@@ -935,7 +935,7 @@ def test_select_likely(
 def test_sketch(lib: ctypes.CDLL, n: int, k: int) -> None:
     rows = rounded_sketch(torch.from_numpy(f32(RNG.standard_normal((n, k)))))
     bias, x = f32(RNG.standard_normal(n)), f32(RNG.standard_normal(k + 1))
-    lots = sketch_lots(rows, torch.from_numpy(bias)).numpy()
+    lots = sketch_bytes(rows, torch.from_numpy(bias)).numpy()
     y = Output(n)
     for n0, n1 in [(0, 16), (16, 16), (16, n)]:
         call(getattr(lib, f"sketch_{n}_{k}"), y.data, x, lots, n0, n1)

@@ -1,9 +1,11 @@
 // Scores of a whole vocabulary from a sketch of the head: rows of 4 and 2 bits in the principal
-// axes of its input, 16 rows side by side (sparsecomp/sketches.py says how they lie).
+// axes of its input, 16 rows side by side (sparsecomp/sketches.py says how they lie). What 2 bits
+// stand for is looked up by six: the lower four are the two codes before, of the same lane or of the
+// same one in the vector before.
 //   sketch_rows<N, K>   rows n0..n1 of N, K axes
-// A vector has a row in each lane: four bytes of codes a row meet the same four activations, so
-// there are no sums across lanes. The lots are one stream, which the processor asks for itself:
-// asking for it 2 KiB ahead, or more, halved its speed.
+// A vector has a row in each lane: the codes of four axes a row meet the same four activations, so
+// there are no sums across lanes. The lots are one stream, which the processor asks for itself, but
+// not early enough.
 #pragma once
 #include "nibbles.h"
 
@@ -19,9 +21,12 @@ struct SketchSizes {
     static constexpr int64_t CODES = (FINE / 2 + COARSE / 4) * LOT;
     static constexpr int64_t SCALES = CODES, BIAS = SCALES + GROUPS * LOT * 2;
     static constexpr int64_t BYTES = BIAS + LOT * 4;
+    static constexpr int64_t TABLE = 64;  // before the first lot
 };
 
 // Activations in 8 bits: x ~ scale code in each group; `middle` is what the codes' middle takes off.
+// Of the axes that meet a vector, which are a piece of four runs, the first of each run come first,
+// then the second ones, ..: a shift of a vector has codes of the same place in each of its bytes.
 template <int K>
 struct SketchInput {
     using S = SketchSizes<K>;
@@ -31,11 +36,12 @@ struct SketchInput {
     explicit SketchInput(const float* x) {
         float padded[S::PADDED] = {};
         std::memcpy(padded, x, K * sizeof *x);
-        pack(0, padded, 0, S::FINE, 7.5f);
+        pack<2>(0, padded, 0, S::FINE, 7.5f);
         for (int g = 1, first = S::FINE; g < S::GROUPS; ++g, first += S::GROUP)
-            pack(g, padded, first, static_cast<int>(min(first + S::GROUP, S::PADDED)), 1.5f);
+            pack<4>(g, padded, first, static_cast<int>(min(first + S::GROUP, S::PADDED)), 63.5f);
     }
 
+    template <int RUN>
     void pack(int g, const float* x, int first, int end, float codes_middle) {
         vf top{}, sum{};
         for (int i = first; i < end; i += LANES) {
@@ -50,7 +56,10 @@ struct SketchInput {
             sum += shifted - SHIFT;
             int32_t rounded[LANES];
             std::memcpy(rounded, &shifted, sizeof shifted);
-            for (int j = 0; j < LANES; ++j) codes[i + j] = static_cast<int8_t>(rounded[j]);
+            for (int j = 0; j < LANES; ++j) {
+                const int axis = i - first + j, at = axis % (4 * RUN);
+                codes[first + axis - at + at % RUN * 4 + at / RUN] = static_cast<int8_t>(rounded[j]);
+            }
         }
         const float total = hsum(sum);
         scales[g] = total == total ? scale : total;  // a NaN stays one
@@ -58,10 +67,10 @@ struct SketchInput {
     }
 
     // Four activations in every lane.
-    vi four(int i) const { return load_bytes<int32_t>(codes + i) - vi{}; }
+    vi four(int64_t i) const { return load_bytes<int32_t>(codes + i) - vi{}; }
 };
 
-// Adds the sums of four neighbours of u x to `sums`; u < 64.
+// Adds the sums of four neighbours of u x to `sums`; u < 128.
 SC_INLINE vi add_dot4(vi sums, vi u, vi x) {
 #if defined(__AVX512VNNI__)
     return bits_as<vi>(_mm512_dpbusd_epi32(bits_as<__m512i>(sums), bits_as<__m512i>(u),
@@ -77,6 +86,61 @@ SC_INLINE vi add_dot4(vi sums, vi u, vi x) {
 #endif
 }
 
+// In each lane x after the highest bits of what is before it, as many as BITS.
+template <int BITS>
+SC_INLINE vi behind(vi before, vi x) {
+#if defined(__AVX512VBMI2__)
+    return bits_as<vi>(_mm512_maskz_shldi_epi32(0xffff, bits_as<__m512i>(x),
+                                                bits_as<__m512i>(before), BITS));
+#else
+    return x << BITS | (before >> (32 - BITS) & ((1 << BITS) - 1));
+#endif
+}
+
+// The 64 levels, looked up for each byte of a vector by its lowest six bits.
+class Levels {
+public:
+#if defined(__AVX512VBMI__)
+    explicit Levels(const char* table) : table_(load_bytes<vi>(table)) {}
+
+    vi operator()(vi windows) const {
+        return bits_as<vi>(_mm512_maskz_permutexvar_epi8(
+            ~uint64_t{}, bits_as<__m512i>(windows), bits_as<__m512i>(table_)));
+    }
+
+private:
+    vi table_;
+#elif defined(__AVX2__)
+    explicit Levels(const char* table) {
+        for (int q = 0; q < 4; ++q)
+            for (int i = 0; i < VECTOR_BYTES; i += 16)
+                std::memcpy(reinterpret_cast<char*>(&quarters_[q]) + i, table + 16 * q, 16);
+    }
+
+    vi operator()(vi windows) const {
+        // place_bytes looks at four bits, and gives 0 where the highest is set: outside a quarter.
+        vi found{};
+        for (int q = 0; q < 4; ++q)
+            found |= place_bytes(quarters_[q], ((windows & 0x3f3f3f3f) ^ 0x10101010 * q) + 0x70707070);
+        return found;
+    }
+
+private:
+    vi quarters_[4];
+#else
+    explicit Levels(const char* table) : table_(table) {}
+
+    vi operator()(vi windows) const {
+        vb found = bits_as<vb>(windows);
+        for (int i = 0; i < VECTOR_BYTES; ++i) found[i] = static_cast<uint8_t>(table_[found[i] & 63]);
+        return bits_as<vi>(found);
+    }
+
+private:
+    const char* table_;
+#endif
+};
+
 // y[n0..n1) = the scores of rows n0..n1 of N: x[0..K) in the sketch, plus x[K]. n0 is a multiple of
 // 16, and so is n1 or it is N.
 template <int N, int K>
@@ -84,9 +148,11 @@ inline void sketch_rows(float* __restrict y, const float* __restrict x, const ch
                         int64_t n0, int64_t n1) {
     using S = SketchSizes<K>;
     constexpr int PARTS = S::LOT / LANES;  // vectors that hold a number for each row of a lot
+    constexpr int AHEAD = 512;             // bytes, asked for into the first-level cache
     const SketchInput<K> in(x);
+    const Levels levels(sketch);
     for (int64_t n = n0; n < n1; n += S::LOT) {
-        const char* lot = sketch + n / S::LOT * S::BYTES;
+        const char* lot = sketch + S::TABLE + n / S::LOT * S::BYTES;
         vf out[PARTS];
         for (int p = 0; p < PARTS; ++p)
             out[p] = x[K] + load(reinterpret_cast<const float*>(lot + S::BIAS) + p * LANES);
@@ -96,7 +162,9 @@ inline void sketch_rows(float* __restrict y, const float* __restrict x, const ch
                       (__builtin_convertvector(sums, vf) * in.scales[g] - in.middle[g]);
         };
         auto codes = [&](int64_t at, int p) SC_ALWAYS {
-            return load_bytes<vi>(lot + at + p * LANES * 4);
+            const char* from = lot + at + p * LANES * 4;
+            __builtin_prefetch(from + AHEAD, 0, 3);
+            return load_bytes<vi>(from);
         };
         for (int p = 0; p < PARTS; ++p) {
             vi low{}, high{};
@@ -108,26 +176,26 @@ inline void sketch_rows(float* __restrict y, const float* __restrict x, const ch
             });
             add_group(0, p, low + high);
         }
+        vi before[PARTS] = {};
         for (int g = 1, first = S::FINE; g < S::GROUPS; ++g, first += S::GROUP) {
             const int end = static_cast<int>(min(first + S::GROUP, S::PADDED));
             for (int p = 0; p < PARTS; ++p) {
-                // The second and the fourth code of a byte are left where they are, times 4.
                 vi sums[4] = {};
-                auto add_axes = [&](int i) SC_ALWAYS {
-                    const int64_t at = S::FINE / 2 * S::LOT + (i - S::FINE) / 4 * S::LOT;
-                    const vi u = codes(at, p), v = u >> 4;
-                    sums[0] = add_dot4(sums[0], u & 0x03030303, in.four(i));
-                    sums[1] = add_dot4(sums[1], u & 0x0c0c0c0c, in.four(i + 4));
-                    sums[2] = add_dot4(sums[2], v & 0x03030303, in.four(i + 8));
-                    sums[3] = add_dot4(sums[3], v & 0x0c0c0c0c, in.four(i + 12));
+                auto add_axes = [&](int64_t i) SC_ALWAYS {
+                    const int64_t at = S::LOT / 4 * (S::FINE + i);
+                    const vi u = codes(at, p), last = before[p];
+                    const vi windows[] = {behind<4>(last, u), behind<2>(last, u), u, u >> 2};
+                    for (int j = 0; j < 4; ++j)
+                        sums[j] = add_dot4(sums[j], levels(windows[j]), in.four(i + 4 * j));
+                    before[p] = u;
                 };
                 // Steps written out: GCC keeps the sums of a shorter loop in memory.
                 constexpr int STEPS = 4 / PARTS, AXES = 16 * STEPS;
-                int i = first;
+                int64_t i = first;
                 for (; i + AXES <= end; i += AXES)
                     each_constant<STEPS>([&](auto step) SC_ALWAYS { add_axes(i + 16 * step); });
                 for (; i < end; i += 16) add_axes(i);
-                add_group(g, p, sums[0] + sums[2] + ((sums[1] + sums[3]) >> 2));
+                add_group(g, p, sums[0] + sums[1] + (sums[2] + sums[3]));
             }
         }
         const auto rows = min(n1 - n, S::LOT);

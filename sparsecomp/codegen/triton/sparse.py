@@ -213,6 +213,7 @@ def sketch(scope: Scope, op: exec.Sketch) -> list[Call]:
         "FINE": sketches.FINE,
         "GROUP": sketches.GROUP,
         "PADDED": sketches.padded(axes),
+        "TABLE": sketches.TABLE_BYTES,
         "BYTES": sketches.LANES * sketches.row_bytes(axes),
         "BLOCK": block,
     }

@@ -5,29 +5,42 @@ import triton.language as tl
 
 
 @triton.jit
-def _codes_by_input(
-    words,
-    x,
-    axis,
-    there,
-    AXES: tl.constexpr,
-    BITS: tl.constexpr,
-):
-    """(steps, rows): the sums of code times x over the codes of each word, less their middle.
+def _factor(x, k, there, AXES: tl.constexpr):
+    return tl.load(x + k, mask=there & (k < AXES), other=0.0)
 
-    Field f of byte b of a word is the code of axis + 4 f + b.
+
+@triton.jit
+def _fine_by_input(words, x, axis, AXES: tl.constexpr):
+    """(steps, rows): the sums of code times x over the 8 codes of each word, less their middle.
+
+    Nibble i of a word is the code of axis + i.
     """
-    FIELDS: tl.constexpr = 8 // BITS
-    MIDDLE: tl.constexpr = (2**BITS - 1) / 2
     sums = tl.zeros(words.shape, tl.float32)
     total = tl.zeros(axis.shape, tl.float32)
-    for place in tl.static_range(4 * FIELDS):
-        k = axis + place
-        factor = tl.load(x + k, mask=there & (k < AXES), other=0.0)
-        code = (words >> (place % 4 * 8 + place // 4 * BITS)) & (2**BITS - 1)
+    for i in tl.static_range(8):
+        factor = _factor(x, axis + i, axis >= 0, AXES)
+        code = (words >> (4 * i)) & 15
         sums += code.to(tl.float32) * factor[:, None]
         total += factor
-    return sums - MIDDLE * total[:, None]
+    return sums - 7.5 * total[:, None]
+
+
+@triton.jit
+def _coarse_by_input(words, before, levels, x, axis, there, AXES: tl.constexpr):
+    """(steps, rows): the sums of level times x over the 16 codes of each word, less their middle.
+
+    Bits 2 i of a word and on are the code of axis + i; its level is chosen by it and the two codes
+    before it, the first ones of the word `before`.
+    """
+    sums = tl.zeros(words.shape, tl.float32)
+    total = tl.zeros(axis.shape, tl.float32)
+    stream = (words.to(tl.int64) << 4) | ((before >> 28) & 15)
+    for i in tl.static_range(16):
+        factor = _factor(x, axis + i, there, AXES)
+        level = tl.load(levels + ((stream >> (2 * i)) & 63))
+        sums += level.to(tl.float32) * factor[:, None]
+        total += factor
+    return sums - 63.5 * total[:, None]
 
 
 @triton.jit
@@ -41,19 +54,21 @@ def sketch_rows(
     FINE: tl.constexpr,
     GROUP: tl.constexpr,
     PADDED: tl.constexpr,
+    TABLE: tl.constexpr,
     BYTES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """out = the scores of x[0..AXES) in a sketch of UNITS rows, plus x[AXES].
 
-    The sketch is in lots of LOT rows and BYTES; FINE axes in 4 bits, then groups of GROUP in 2.
+    The sketch is a table of levels of TABLE bytes, then lots of LOT rows and BYTES; FINE axes in 4
+    bits, then groups of GROUP in 2.
     grid: (blocks of rows).
     """
     GROUPS: tl.constexpr = 1 + (PADDED - FINE + GROUP - 1) // GROUP
     CODES: tl.constexpr = FINE // 2 + (PADDED - FINE) // 4  # bytes of a row
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = row < (UNITS + LOT - 1) // LOT * LOT
-    lot = sketch + (row // LOT).to(tl.int64) * BYTES
+    lot = sketch + TABLE + (row // LOT).to(tl.int64) * BYTES
     # In words: each step of a lot has one of each row.
     words = lot.to(tl.pointer_type(tl.int32)) + row % LOT
     scales = (lot + CODES * LOT).to(tl.pointer_type(tl.bfloat16)) + row % LOT
@@ -61,7 +76,7 @@ def sketch_rows(
 
     fine = tl.arange(0, FINE // 8)
     word = tl.load(words[None, :] + fine[:, None] * LOT, mask=there[None, :], other=0)
-    y = tl.sum(_codes_by_input(word, x, fine * 8, fine >= 0, AXES, 4), 0)
+    y = tl.sum(_fine_by_input(word, x, fine * 8, AXES), 0)
     y *= tl.load(scales, mask=there, other=0.0).to(tl.float32)
     y += tl.load(bias, mask=there, other=0.0) + tl.load(x + AXES)
 
@@ -72,6 +87,10 @@ def sketch_rows(
         inside = step < (PADDED - FINE) // 16
         at = words[None, :] + (FINE // 8 + step)[:, None] * LOT
         codes = tl.load(at, mask=inside[:, None] & there[None, :], other=0)
+        # Before the first step are zeros.
+        known = ((step > 0) & inside)[:, None] & there[None, :]
+        before = tl.load(at - LOT, mask=known, other=0)
         scale = tl.load(scales + group * LOT, mask=there, other=0.0).to(tl.float32)
-        sums += _codes_by_input(codes, x, FINE + step * 16, inside, AXES, 2) * scale[None, :]
+        axis = FINE + step * 16
+        sums += _coarse_by_input(codes, before, sketch, x, axis, inside, AXES) * scale[None, :]
     tl.store(out + row, y + tl.sum(sums, 0), mask=row < UNITS)
