@@ -111,9 +111,12 @@ SC_INLINE vb joined(const uint8_t* high, const uint8_t* low, int j) {
     for (int i = 0; i < LANES / 2; ++i) up[i] = j * VECTOR_BYTES + 8 * i < 32 ? 4 : 0;
     constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0;
     const vq h = plane_bytes(high, j) << up;
-    if constexpr (LOW == 0) return bits_as<vb>(h & HIGH);
-    const vq l = LOW < 4 ? low_bits<LOW, 4>(low, j) : plane_bytes(low, j) >> (4 - up);
-    return bits_as<vb>(where(HIGH, h, l));
+    if constexpr (LOW == 0) {
+        return bits_as<vb>(h & HIGH);
+    } else {
+        const vq l = LOW < 4 ? low_bits<LOW, 4>(low, j) : plane_bytes(low, j) >> (4 - up);
+        return bits_as<vb>(where(HIGH, h, l));
+    }
 }
 
 // What 16 h + l stands for where LOW is 2 or 1, rounded down, plus 128: see nibbles.py.

@@ -75,7 +75,11 @@ SC_INLINE vi add_dot4(vi sums, vi u, vi x) {
 #if defined(__AVX512VNNI__)
     return bits_as<vi>(_mm512_dpbusd_epi32(bits_as<__m512i>(sums), bits_as<__m512i>(u),
                                            bits_as<__m512i>(x)));
-#elif defined(__AVX2__) && !defined(__AVX512F__)
+#elif defined(__AVX512BW__)
+    const __m512i pairs =
+        _mm512_maddubs_epi16(bits_as<__m512i>(u), bits_as<__m512i>(x));
+    return sums + bits_as<vi>(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+#elif defined(__AVX2__)
     const __m256i pairs = _mm256_maddubs_epi16(bits_as<__m256i>(u), bits_as<__m256i>(x));
     return sums + bits_as<vi>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 #else
@@ -112,27 +116,46 @@ private:
     vi table_;
 #elif defined(__AVX2__)
     explicit Levels(const char* table) {
-        for (int q = 0; q < 4; ++q)
+        for (int h = 0; h < 2; ++h)
             for (int i = 0; i < VECTOR_BYTES; i += 16)
-                std::memcpy(reinterpret_cast<char*>(&quarters_[q]) + i, table + 16 * q, 16);
+                std::memcpy(reinterpret_cast<char*>(&halves_[h]) + i, table + 16 * h, 16);
     }
 
     vi operator()(vi windows) const {
-        // place_bytes looks at four bits, and gives 0 where the highest is set: outside a quarter.
-        vi found{};
-        for (int q = 0; q < 4; ++q)
-            found |= place_bytes(quarters_[q], ((windows & 0x3f3f3f3f) ^ 0x10101010 * q) + 0x70707070);
-        return found;
+        // The upper 32 levels are 127 less those of the opposite windows. The others are looked up
+        // by four bits in both halves; the fifth says in which.
+        const vi upper = bits_as<vi>(bits_as<vc>(windows << 2) < 0), w = windows ^ upper;
+        const vi at = w & 0x0f0f0f0f;
+        const vc found = bits_as<vc>(w << 3) < 0 ? bits_as<vc>(place_bytes(halves_[1], at))
+                                                 : bits_as<vc>(place_bytes(halves_[0], at));
+        return bits_as<vi>(found) ^ (upper & 0x7f7f7f7f);
     }
 
 private:
-    vi quarters_[4];
+    using vc = int8_t __attribute__((vector_size(VECTOR_BYTES)));
+    vi halves_[2];
+#elif defined(__aarch64__)
+    explicit Levels(const char* table)
+        : table_(vld1q_u8_x4(reinterpret_cast<const uint8_t*>(table))) {}
+
+    vi operator()(vi windows) const {
+        return bits_as<vi>(vqtbl4q_u8(table_, bits_as<uint8x16_t>(windows & 0x3f3f3f3f)));
+    }
+
+private:
+    uint8x16x4_t table_;
 #else
     explicit Levels(const char* table) : table_(table) {}
 
     vi operator()(vi windows) const {
-        vb found = bits_as<vb>(windows);
-        for (int i = 0; i < VECTOR_BYTES; ++i) found[i] = static_cast<uint8_t>(table_[found[i] & 63]);
+        vq found{};
+        for (int i = 0; i < LANES / 2; ++i) {
+            const uint64_t eight = bits_as<vq>(windows)[i];
+            uint64_t levels = 0;  // 7 bits: no sign
+            for (int b = 0; b < 64; b += 8)
+                levels |= static_cast<uint64_t>(table_[eight >> b & 63]) << b;
+            found[i] = levels;
+        }
         return bits_as<vi>(found);
     }
 
