@@ -89,7 +89,7 @@ def round_factors(x: torch.Tensor) -> torch.Tensor:
     return wide[:, :axes]
 
 
-def sketch_bytes(rows: RoundedSketch, bias: torch.Tensor) -> torch.Tensor:
+def packed_sketch(rows: RoundedSketch, bias: torch.Tensor) -> torch.Tensor:
     """The bytes of a sketch with the biases (rows,) of its rows, uint8."""
     more = -len(bias) % sketches.LANES
     codes = F.pad(rows.codes, (0, 0, 0, more)).unflatten(0, (-1, sketches.LANES))

@@ -19,10 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 LANES = 16
-FINE, FINE_BITS, FINE_AT_ONCE = 64, 4, 8
+FINE, FINE_BITS = 64, 4
 GROUP, COARSE_BITS, COARSE_AT_ONCE = 256, 2, 16
 SCALE_BYTES, BIAS_BYTES = 2, 4
-TABLE_BYTES = 64
 FACTOR_STEPS = 127
 """What a row is multiplied with is rounded to whole parts of the largest of its group by this."""
 
@@ -38,6 +37,7 @@ LEVELS = (*_HALF, *(127 - level for level in reversed(_HALF)))
 """What a window of six bits stands for: a coarse code in its highest two, the one before it below,
 the one before that in its lowest; before the first are zeros. By Lloyd's algorithm on normal values
 with a standard deviation of LEVELS_PER_DEVIATION, opposite windows kept opposite."""
+TABLE_BYTES = len(LEVELS)
 
 
 def padded(axes: int) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsecomp import sketches, trellis
-from sparsecomp.sketch_rounding import rounded_sketch, sketch_bytes
+from sparsecomp.sketch_rounding import packed_sketch, rounded_sketch
 
 MAX_ERROR = 0.1175
 """Of normal values, with the best four levels (Max, 1960)."""
@@ -77,6 +77,6 @@ def test_a_sketchs_scales_are_the_best_for_its_codes() -> None:
 
 def test_the_table_comes_first() -> None:
     rows = rounded_sketch(torch.randn(37, 100, generator=torch.Generator().manual_seed(3)))
-    data = sketch_bytes(rows, torch.zeros(37))
+    data = packed_sketch(rows, torch.zeros(37))
     assert len(data) == sketches.sketch_bytes(37, 100)
     assert data[: sketches.TABLE_BYTES].tolist() == list(sketches.LEVELS)

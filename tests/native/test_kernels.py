@@ -21,7 +21,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sparsecomp.passes.schedule_workers import NEURONS_PER_BLOCK, ROWS_AT_ONCE, even_bounds
-from sparsecomp.sketch_rounding import round_factors, rounded_sketch, sketch_bytes
+from sparsecomp.sketch_rounding import packed_sketch, round_factors, rounded_sketch
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "sparsecomp" / "codegen" / "native"
@@ -935,10 +935,10 @@ def test_select_likely(
 def test_sketch(lib: ctypes.CDLL, n: int, k: int) -> None:
     rows = rounded_sketch(torch.from_numpy(f32(RNG.standard_normal((n, k)))))
     bias, x = f32(RNG.standard_normal(n)), f32(RNG.standard_normal(k + 1))
-    lots = sketch_bytes(rows, torch.from_numpy(bias)).numpy()
+    sketch = packed_sketch(rows, torch.from_numpy(bias)).numpy()
     y = Output(n)
     for n0, n1 in [(0, 16), (16, 16), (16, n)]:
-        call(getattr(lib, f"sketch_{n}_{k}"), y.data, x, lots, n0, n1)
+        call(getattr(lib, f"sketch_{n}_{k}"), y.data, x, sketch, n0, n1)
     factors = wide(round_factors(torch.from_numpy(x[None, :-1].copy())).numpy()[0])
     weights = wide(rows.values(k).numpy())
     size = np.abs(weights) @ np.abs(factors) + np.abs(bias) + abs(x[-1])

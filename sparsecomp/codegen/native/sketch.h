@@ -5,7 +5,7 @@
 //   sketch_rows<N, K>   rows n0..n1 of N, K axes
 // A vector has a row in each lane: the codes of four axes a row meet the same four activations, so
 // there are no sums across lanes. The lots are one stream, which the processor asks for itself, but
-// not early enough.
+// not early enough: each vector asks for what comes AHEAD of it.
 #pragma once
 #include "nibbles.h"
 
@@ -25,8 +25,8 @@ struct SketchSizes {
 };
 
 // Activations in 8 bits: x ~ scale code in each group; `middle` is what the codes' middle takes off.
-// Of the axes that meet a vector, which are a piece of four runs, the first of each run come first,
-// then the second ones, ..: a shift of a vector has codes of the same place in each of its bytes.
+// Each of the four bytes of a lane holds a RUN of axes. Those that are first in their byte come
+// first, then the second ones, ..: shifted, a vector has codes of the same place in all its bytes.
 template <int K>
 struct SketchInput {
     using S = SketchSizes<K>;
@@ -76,8 +76,7 @@ SC_INLINE vi add_dot4(vi sums, vi u, vi x) {
     return bits_as<vi>(_mm512_dpbusd_epi32(bits_as<__m512i>(sums), bits_as<__m512i>(u),
                                            bits_as<__m512i>(x)));
 #elif defined(__AVX512BW__)
-    const __m512i pairs =
-        _mm512_maddubs_epi16(bits_as<__m512i>(u), bits_as<__m512i>(x));
+    const __m512i pairs = _mm512_maddubs_epi16(bits_as<__m512i>(u), bits_as<__m512i>(x));
     return sums + bits_as<vi>(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 #elif defined(__AVX2__)
     const __m256i pairs = _mm256_maddubs_epi16(bits_as<__m256i>(u), bits_as<__m256i>(x));
