@@ -9,10 +9,10 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 
 class Engine(Protocol):
@@ -26,11 +26,8 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class Run:
-    """One timed run: seconds for the prompt, seconds for all the decode steps after it."""
-
-    prefill_s: float
-    decode_s: float
+class Prefill:
+    seconds: float
     next_token: int
 
 
@@ -40,14 +37,16 @@ def serve(engine: Engine) -> None:
     sys.stdout = sys.stderr  # what libraries print must not mix with the answers
     print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
-        request = json.loads(line)
-        started = time.perf_counter()
-        next_token = engine.prefill(request["prompt"])
-        prefilled = time.perf_counter()
-        for token in request["continuation"]:
-            engine.decode(token)
-        run = Run(prefilled - started, time.perf_counter() - prefilled, next_token)
-        print(json.dumps(asdict(run)), file=answers, flush=True)
+        what, tokens = json.loads(line)
+        began = time.perf_counter()
+        next_token = None
+        if what == "prefill":
+            next_token = engine.prefill(tokens)
+        else:
+            for token in tokens:
+                engine.decode(token)
+        seconds = time.perf_counter() - began
+        print(json.dumps([seconds, next_token]), file=answers, flush=True)
 
 
 class Contender:
@@ -74,13 +73,20 @@ class Contender:
         self._process.kill()
         self._process.communicate()
 
-    def run(self, prompt: list[int], continuation: list[int]) -> Run:
-        """Prefills `prompt`, then decodes each token of `continuation`."""
+    def prefill(self, tokens: list[int]) -> Prefill:
+        """Starts the sequence anew."""
+        return Prefill(*self._ask("prefill", tokens))
+
+    def decode(self, tokens: list[int]) -> float:
+        """Appends tokens one by one; returns the seconds of all."""
+        seconds, _ = self._ask("decode", tokens)
+        return float(seconds)
+
+    def _ask(self, what: str, tokens: list[int]) -> Any:
         assert self._process.stdin is not None
-        request = json.dumps({"prompt": prompt, "continuation": continuation})
-        self._process.stdin.write(request + "\n")
+        self._process.stdin.write(json.dumps([what, tokens]) + "\n")
         self._process.stdin.flush()
-        return Run(**json.loads(self._answer()))
+        return json.loads(self._answer())
 
     def _answer(self) -> str:
         assert self._process.stdout is not None

@@ -1,12 +1,14 @@
 """Speed of a dense artifact beside llama.cpp at the same precision, and Hugging Face eager.
 
 With --sparse another artifact of the same model takes turns with them.
-Every contender gets the same token ids and threads, each in its own process; their runs alternate,
-round after round, with a measurement of the memory bandwidth in every round. Sampling is left out:
-decode steps are fed the text's own next token. Prints medians and the spread; asserts nothing.
+Every contender gets the same token ids and threads, each in its own process. A round measures the
+memory bandwidth, then lets each prefill a prompt, then each decode the same tokens, a few in a turn
+(see turns.py), in an order drawn anew each time. Sampling is left out: decode steps are fed the
+text's own next token. Prints medians and the spread; asserts nothing.
 
     python benchmarks/dense.py models/smollm2-135m-instruct
-    python benchmarks/dense.py models/smollm2-135m-instruct --dtype int8 --sparse sparse.spz
+    python benchmarks/dense.py models/smollm2-135m-instruct --dtype int8 \\
+        --artifact int8.spz --sparse sparse.spz --no-eager --rounds 60
 """
 
 import argparse
@@ -21,15 +23,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from bandwidth import BandwidthProgram
-from contender import Contender, script
+from contender import Contender, Prefill, script
 from peer import peer_python
 from sparsecomp.runtime.artifact import Artifact, Dtype, Manifest
+from turns import LEAST_ROUNDS, Ratio
 
 PREFILL_TOKENS = 512
 DECODE_PROMPT = 32
+TURN = 16
+"""Tokens that a contender decodes before the next has its turn."""
 GGUF_KINDS = {
     Dtype.F32: ("f16",),
     Dtype.BF16: ("f16",),
@@ -40,6 +46,7 @@ GGUF_KINDS = {
 GGUF_BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5.0}
 OUR_BITS = {Dtype.F32: 32.0, Dtype.BF16: 16.0, Dtype.INT8: 8.5, Dtype.INT4: 4.5}
 """Of a weight, with its share of a scale."""
+OURS = "sparsecomp"
 SETTLE_S = 0.05  # lets the last contender's spinning threads go to sleep
 
 
@@ -48,6 +55,7 @@ class Samples:
     """One contender's figures, one entry a round, in tokens per second."""
 
     name: str
+    is_ours: bool
     bytes_per_token: float  # weights and KV cache that a decode step reads
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
@@ -67,9 +75,11 @@ class Report:
 
 def main() -> None:
     options = _arguments()
+    if options.rounds < LEAST_ROUNDS:
+        sys.exit(f"error: --rounds {options.rounds}: a ratio takes {LEAST_ROUNDS} at least")
     options.build.mkdir(exist_ok=True)
     artifact = options.artifact or _compile(options)
-    tokens = _tokens(options.model_dir, options.text)
+    tokens = _tokens(options.model_dir, options.text, options.decode_tokens)
     with Artifact.open(artifact) as opened:
         manifest = opened.manifest
     kv_bytes = manifest.kv_bytes_per_position * (DECODE_PROMPT + options.decode_tokens / 2)
@@ -83,14 +93,23 @@ def main() -> None:
             threads=options.threads,
             decode_tokens=options.decode_tokens,
             bandwidth=[],
-            contenders=[Samples(c.name, c.weight_bytes + kv_bytes) for c in contenders],
+            contenders=[
+                Samples(c.name, c.name.startswith(OURS), c.weight_bytes + kv_bytes)
+                for c in contenders
+            ],
         )
+        random = np.random.default_rng(0)
         for number in range(-1, options.rounds):
             found = program.measure(options.megabytes, options.threads, sweeps=5)
-            if number >= 0:
-                report.bandwidth.append(found.median)
-            for contender, samples in zip(contenders, report.contenders, strict=True):
-                _round(contender, samples, tokens, options.decode_tokens, keep=number >= 0)
+            prefill = _prefill_round(contenders, tokens[:PREFILL_TOKENS], random)
+            decode = _decode_round(contenders, tokens, options.decode_tokens, random)
+            if number < 0:
+                continue  # only warms up
+            report.bandwidth.append(found.median)
+            for samples, prefilled, seconds in zip(report.contenders, prefill, decode, strict=True):
+                samples.prefill.append(PREFILL_TOKENS / prefilled.seconds)
+                samples.decode.append(options.decode_tokens / seconds)
+                samples.next_tokens.add(prefilled.next_token)
     print(json.dumps(asdict(report), default=list, indent=2) if options.json else _table(report))
 
 
@@ -108,6 +127,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--build", type=Path, default=Path("build"), help="folder for what is made")
     parser.add_argument("--peer-python", type=Path, help="a Python that has llama_cpp [built]")
     parser.add_argument("--no-peer", action="store_true", help="leave llama.cpp out")
+    parser.add_argument("--no-eager", action="store_true", help="leave Hugging Face out")
     parser.add_argument("--json", action="store_true", help="print every sample as JSON")
     return parser.parse_args()
 
@@ -121,35 +141,38 @@ def _compile(options: argparse.Namespace) -> Path:
     return artifact
 
 
-def _tokens(model_dir: Path, text: Path) -> list[int]:
+def _tokens(model_dir: Path, text: Path, decode_tokens: int) -> list[int]:
     tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
     tokens: list[int] = tokenizer.encode(text.read_text()).ids
-    if len(tokens) < PREFILL_TOKENS:
-        sys.exit(f"error: {text} has {len(tokens)} tokens; {PREFILL_TOKENS} are needed")
+    needed = max(PREFILL_TOKENS, DECODE_PROMPT + decode_tokens)
+    if len(tokens) < needed:
+        sys.exit(f"error: {text} has {len(tokens)} tokens; {needed} are needed")
     return tokens
 
 
 def _contenders(
     options: argparse.Namespace, artifact: Path, manifest: Manifest
 ) -> Iterable[Contender]:
-    """The artifact first: ratios are against it."""
+    """The artifacts first: ratios are theirs over all others."""
     weight_bytes = sum(manifest.bytes_per_token.values())
     weights = weight_bytes * 8 / OUR_BITS[manifest.model.dtype]
     model_dir, capacity, threads = str(options.model_dir), "1024", str(options.threads)
     python = sys.executable
     ours = [python, script("contender_sparsecomp.py"), str(artifact), capacity]
-    yield Contender(f"sparsecomp {manifest.model.dtype}", ours, weight_bytes)
+    yield Contender(f"{OURS} {manifest.model.dtype}", ours, weight_bytes)
     if options.sparse:
         with Artifact.open(options.sparse) as opened:
             read = sum(opened.manifest.bytes_per_token.values())
         ours = [python, script("contender_sparsecomp.py"), str(options.sparse), capacity]
-        yield Contender(f"sparsecomp {options.sparse.name}", ours, read)
+        yield Contender(f"{OURS} {options.sparse.name}", ours, read)
     if not options.no_peer:
         peer = options.peer_python or peer_python(options.build / "peer-venv")
         for kind in GGUF_KINDS[manifest.model.dtype]:
             gguf = _gguf(options, kind)
             command = [str(peer), script("contender_llama_cpp.py"), str(gguf), capacity, threads]
             yield Contender(f"llama.cpp {kind}", command, round(weights * GGUF_BITS[kind] / 8))
+    if options.no_eager:
+        return
     for dtype, size in (("bfloat16", 2), ("float32", 4)):
         command = [python, script("contender_hugging_face.py"), model_dir, dtype, threads]
         yield Contender(f"Hugging Face {dtype}", command, round(weights * size))
@@ -167,49 +190,69 @@ def _gguf(options: argparse.Namespace, kind: str) -> Path:
     return path
 
 
-def _round(
-    contender: Contender, samples: Samples, tokens: list[int], decode_tokens: int, keep: bool
-) -> None:
-    """One prefill run and one decode run; the first round only warms up."""
-    end = DECODE_PROMPT + decode_tokens
-    time.sleep(SETTLE_S)
-    prefill = contender.run(tokens[:PREFILL_TOKENS], [])
-    decode = contender.run(tokens[:DECODE_PROMPT], tokens[DECODE_PROMPT:end])
-    if keep:
-        samples.prefill.append(PREFILL_TOKENS / prefill.prefill_s)
-        samples.decode.append(decode_tokens / decode.decode_s)
-        samples.next_tokens.add(prefill.next_token)
+def _prefill_round(
+    contenders: list[Contender], prompt: list[int], random: np.random.Generator
+) -> list[Prefill]:
+    found: dict[int, Prefill] = {}
+    for place in random.permutation(len(contenders)):
+        time.sleep(SETTLE_S)
+        found[place] = contenders[place].prefill(prompt)
+    return [found[place] for place in range(len(contenders))]
+
+
+def _decode_round(
+    contenders: list[Contender], tokens: list[int], count: int, random: np.random.Generator
+) -> list[float]:
+    """Each contender's seconds for `count` tokens of a stretch of the text drawn anew."""
+    first = int(random.integers(len(tokens) - DECODE_PROMPT - count + 1))
+    decoded = first + DECODE_PROMPT
+    for contender in contenders:
+        contender.prefill(tokens[first:decoded])
+    seconds = [0.0] * len(contenders)
+    for start in range(decoded, decoded + count, TURN):
+        turn = tokens[start : min(start + TURN, decoded + count)]
+        for place in random.permutation(len(contenders)):
+            time.sleep(SETTLE_S)
+            seconds[place] += contenders[place].decode(turn)
+    return seconds
 
 
 def _table(report: Report) -> str:
-    ours = report.contenders[0]
-    rounds = len(report.bandwidth)
+    decode, prefill = _faster(report, lambda s: s.decode), _faster(report, lambda s: s.prefill)
     lines = [
-        f"{report.cpu}, {report.threads} threads, {rounds} alternating rounds",
+        f"{report.cpu}, {report.threads} threads, {len(report.bandwidth)} alternating rounds",
         f"read bandwidth: median {_spread(report.bandwidth)} GB/s",
         "",
-        f"decode, {report.decode_tokens} tokens after {DECODE_PROMPT} (tokens/s; limit: read "
-        "bandwidth over the bytes that a token reads; share: of the limit of the same round)",
+        f"decode, {report.decode_tokens} tokens after {DECODE_PROMPT}, {TURN} in a turn (tokens/s; "
+        "limit: read bandwidth over the bytes that a token reads; share: of the limit of the same "
+        "round)",
     ]
     for samples in report.contenders:
         limits = [bandwidth * 1e9 / samples.bytes_per_token for bandwidth in report.bandwidth]
         share = median(a / b for a, b in zip(samples.decode, limits, strict=True))
         lines.append(
-            f"{_row(samples, ours, lambda s: s.decode)}  "
+            f"  {samples.name:22} {_spread(samples.decode):24} "
             f"{samples.bytes_per_token / 1e6:6.1f} MB/token  "
             f"limit {median(limits):6.1f}  share {share:4.0%}"
         )
-    lines += ["", f"prefill, {PREFILL_TOKENS} tokens (tokens/s)"]
-    lines += [_row(samples, ours, lambda s: s.prefill) for samples in report.contenders]
-    agree = all(samples.next_tokens == ours.next_tokens for samples in report.contenders)
-    lines += ["", f"all contenders predict the same next token: {'yes' if agree else 'NO'}"]
+    lines += [*decode, "", f"prefill, {PREFILL_TOKENS} tokens (tokens/s)"]
+    lines += [f"  {samples.name:22} {_spread(samples.prefill)}" for samples in report.contenders]
+    found = {token for samples in report.contenders for token in samples.next_tokens}
+    agree = "yes" if len(found) == 1 else "NO"
+    lines += [*prefill, "", f"all contenders predict the same next token: {agree}"]
     return "\n".join(lines)
 
 
-def _row(samples: Samples, ours: Samples, of: Callable[[Samples], list[float]]) -> str:
-    """A contender's median, spread, and the artifact's speed over its own (median over rounds)."""
-    ratio = median(a / b for a, b in zip(of(ours), of(samples), strict=True))
-    return f"  {samples.name:22} {_spread(of(samples)):24} sparsecomp is {ratio:5.2f}x"
+def _faster(report: Report, of: Callable[[Samples], list[float]]) -> list[str]:
+    """How many times as fast ours are as the others, and the second of ours as the first."""
+    lines = []
+    for number, ours in enumerate(samples for samples in report.contenders if samples.is_ours):
+        for other in report.contenders[:number] + report.contenders[number + 1 :]:
+            if other.is_ours and number == 0:
+                continue
+            ratio = Ratio.of(1 / np.array(of(other)), 1 / np.array(of(ours)))
+            lines.append(f"  {ours.name} over {other.name}: {ratio}")
+    return lines
 
 
 def _spread(values: list[float]) -> str:
