@@ -27,7 +27,7 @@ from sparsecomp.calibrate.sketch import HeadSketch
 from sparsecomp.codegen.account import blocks, bytes_per_token
 from sparsecomp.codegen.storage import storage_bytes
 from sparsecomp.codegen.triton import select
-from sparsecomp.codegen.triton.program import build_program, compile_kernel
+from sparsecomp.codegen.triton.program import build_programs, compile_kernel
 from sparsecomp.dialects import exec
 from sparsecomp.frontend.export import ExportedModel, build_model, export_model
 from sparsecomp.frontend.model_dir import ModelDir
@@ -146,7 +146,7 @@ def make(build: Build, code: Code, folder: Path) -> Made:
         plan=sparse.plan if sparse.plan.options else None,
     )
     run_pipeline(module, context, steps=CUDA_PIPELINE)
-    built = build_program(module, positions, (code,), compile_kernel)
+    built = build_programs([module], positions, (code,), compile_kernel)
     file = path / "weights.bin"
     placements = tuple(_write_weights(module, weights, positions, file))
     weight_bytes = sum(bytes_per_token(module).values())

@@ -11,11 +11,11 @@ import torch
 
 from gpu_models import Made
 from sparsecomp.runtime import launch
-from sparsecomp.runtime.artifact import BlockKind
+from sparsecomp.runtime.artifact import BlockKind, launch_member
 from sparsecomp.runtime.cuda import CudaDevice, open_device
 from sparsecomp.runtime.device import load_kernels
 from sparsecomp.runtime.gpu import GpuProgram, region_bytes
-from sparsecomp.runtime.launch import PROGRAM, Region
+from sparsecomp.runtime.launch import Region
 
 TOKEN = 7
 
@@ -51,7 +51,7 @@ class OnGpu:
 
     def __init__(self, made: Made) -> None:
         self.made = made
-        self.program = launch.parse_program(made.members[PROGRAM])
+        self.program = launch.parse_program(made.members[launch_member()], launch_member())
         self.device = TorchMemory()
         self.weights = self.device.allocate(self.program.regions[Region.WEIGHTS])
         self._fill(self.device.memory[self.weights])

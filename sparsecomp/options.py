@@ -244,10 +244,5 @@ class CompileOptions:
             )
         if not 1 <= self.shards <= MAX_SHARDS:
             raise SparsecompError(f"shards is {self.shards}; it must be between 1 and {MAX_SHARDS}")
-        if self.shards > 1 and self.cuda_targets:
-            raise SparsecompError(
-                f"--shards {self.shards} and --target {self.cuda_targets[0]}: ranks run on CPUs; "
-                "leave one of the two out"
-            )
         if self.context is not None and self.context < 1:
             raise SparsecompError(f"context is {self.context}; it must be at least 1 position")

@@ -4,6 +4,7 @@ through Triton's interpreter."""
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +16,15 @@ from xdsl.dialects.builtin import ModuleOp
 
 from sparsecomp.codegen.triton import build
 from sparsecomp.codegen.triton.call import Kernel
-from sparsecomp.codegen.triton.program import Built, build_program
+from sparsecomp.codegen.triton.program import Built, build_programs
 from sparsecomp.runtime.device import OutOfMemory
 from sparsecomp.runtime.launch import Argument, Code, Launch, Region, Steps
 
 ALIGN = 256
 MAIN = 0
 MEMORY = 1 << 20
+ONE_AT_A_TIME = threading.Lock()
+"""Triton's interpreter knows of one program."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class NullDevice:
 
     def write(self, address: int, host: int, size: int) -> None:
         assert self.captured is None and self.holds(address, size)
+        self.finish()
         self.memory[address : address + size] = np.ctypeslib.as_array(
             ctypes.cast(host, ctypes.POINTER(ctypes.c_uint8)), (size,)
         )
@@ -99,6 +103,16 @@ class NullDevice:
         assert self.captured is None and self.holds(address, size)
         self.finish()
         ctypes.memmove(host, self.memory.ctypes.data + address, size)
+
+    def copy(self, to: int, source: int, size: int) -> None:
+        assert self.captured is None and self.holds(to, size) and self.holds(source, size)
+        self.finish()
+        self.memory[to : to + size] = self.memory[source : source + size]
+
+    def clear(self, address: int, size: int) -> None:
+        assert self.captured is None and self.holds(address, size)
+        self.finish()
+        self.memory[address : address + size] = 0
 
     def launch(
         self,
@@ -174,10 +188,11 @@ def check_order(steps: Steps) -> None:
         for argument in launch.arguments:
             if argument is None or argument.writes or argument.region is not Region.ARENA:
                 continue
+            writers = (a for other in before[place] for a in steps.launches[other].arguments)
+            sums = (found.out for found in steps.sums if found.before <= place)
             written = any(
                 theirs.writes and overlap(argument, theirs)
-                for other in before[place]
-                for theirs in steps.launches[other].arguments
+                for theirs in (*writers, *sums)
                 if theirs is not None
             )
             assert written, f"launch {place} reads what is not written"
@@ -208,6 +223,10 @@ class InterpretingDevice(NullDevice):
     kernels: dict[bytes, Kernel] = field(default_factory=dict)
 
     def finish(self) -> None:
+        with ONE_AT_A_TIME:
+            self._finish()
+
+    def _finish(self) -> None:
         steps, self.log = self.log, []
         streams = sorted({step.stream for step in steps}, reverse=self.side_first)
         queues = {s: [step for step in steps if step.stream == s] for s in streams}
@@ -254,5 +273,5 @@ def uncompiled(kernels: dict[bytes, Kernel]) -> Callable[[Kernel, Code], build.B
 def interpreted(module: ModuleOp, positions: int) -> tuple[Built, dict[bytes, Kernel]]:
     """The launch program of a scheduled module, for an InterpretingDevice with these kernels."""
     kernels: dict[bytes, Kernel] = {}
-    built = build_program(module, positions, (Code.SM_90,), uncompiled(kernels))
+    built = build_programs([module], positions, (Code.SM_90,), uncompiled(kernels))
     return built, kernels

@@ -26,7 +26,7 @@ class NativeProgram:
 @dataclass(frozen=True)
 class Built:
     """All code of an artifact: the C++ source of each rank, what was built of it, and the members
-    of a GPU program by name."""
+    of GPU programs by name."""
 
     sources: list[str]
     programs: list[NativeProgram]
@@ -60,7 +60,7 @@ class Builder:
                 of = f" for rank {rank} of {lowered.ranks}" if lowered.ranks > 1 else ""
                 observer.stage("native code", f"{target}{of}")
                 programs.append(self._program(source, target, rank))
-        cuda = None if lowered.cuda is None else self._cuda_members(lowered.cuda, codes, observer)
+        cuda = self._cuda_members(lowered.cuda, codes, observer) if lowered.cuda else None
         return Built(sources, programs, cuda)
 
     def _program(self, source: str, target: Target, rank: int) -> NativeProgram:
@@ -80,12 +80,12 @@ class Builder:
         return self._programs[source, target]
 
     def _cuda_members(
-        self, module: ModuleOp, codes: tuple[launch.Code, ...], observer: Observer
+        self, modules: list[ModuleOp], codes: tuple[launch.Code, ...], observer: Observer
     ) -> Mapping[str, bytes]:
         from sparsecomp.codegen.triton import program  # takes Triton
 
         observer.stage("GPU code", ", ".join((*codes, launch.Code.PTX)))
-        built = program.build_program(
-            module, self.positions, codes, program.compile_kernel, observer.progress
+        built = program.build_programs(
+            modules, self.positions, codes, program.compile_kernel, observer.progress
         )
         return built.members

@@ -80,8 +80,8 @@ class Compiler:
         stop_after: str | None = None,
         ranks: int = 1,
     ) -> Lowered:
-        """The scheduled programs for a plan (None: dense), on CPUs those of all ranks; `watch` sees
-        the first."""
+        """The scheduled programs for a plan (None: dense), those of all ranks; `watch` sees the
+        first."""
         texts = {artifact.ir_member(artifact.Stage.ATEN): self._aten}
         choices: dict[str, Choice | None] = {}
         found: dict[Device, list[ModuleOp]] = {Device.CPU: [], Device.CUDA: []}
@@ -100,13 +100,13 @@ class Compiler:
             context = self._context(sparse, rank, ranks, device)
             run_pipeline(module, context, look, stop_after, LOWERINGS[device])
             found[device].append(module)
-        lowered = Lowered(found[Device.CPU], next(iter(found[Device.CUDA]), None), choices, texts)
+        lowered = Lowered(found[Device.CPU], found[Device.CUDA], choices, texts)
         if stop_after is None:
             place_weights(lowered.all)
         for rank, module in enumerate(lowered.modules):
             texts[artifact.ir_member(artifact.Stage.EXEC, rank)] = str(module)
-        if lowered.cuda is not None:
-            texts[artifact.ir_member(artifact.Stage.EXEC_CUDA)] = str(lowered.cuda)
+        for rank, module in enumerate(lowered.cuda):
+            texts[artifact.ir_member(artifact.Stage.EXEC_CUDA, rank)] = str(module)
         return lowered
 
     def try_out(self, sparse: Sparsified | None, path: Path) -> Trial:

@@ -17,21 +17,26 @@ LOWERINGS = {Device.CPU: LOWERING, Device.CUDA: CUDA_LOWERING}
 
 @dataclass(frozen=True)
 class Lowered:
-    """The modules after the passes, each rank's for CPUs and one for GPUs, what the model's blocks
+    """The modules after the passes, each rank's for CPUs and for GPUs, what the model's blocks
     became, and the texts of the stages by their members' names."""
 
     modules: list[ModuleOp]
-    cuda: ModuleOp | None
+    cuda: list[ModuleOp]
     choices: Mapping[str, Choice | None]
     texts: dict[str, str]
 
     @property
     def ranks(self) -> int:
-        return max(len(self.modules), 1)
+        return len(self.of_ranks)
+
+    @property
+    def of_ranks(self) -> list[ModuleOp]:
+        """One for each rank, which speaks for it."""
+        return self.modules or self.cuda
 
     @property
     def all(self) -> list[ModuleOp]:
-        return [*self.modules, *([] if self.cuda is None else [self.cuda])]
+        return [*self.modules, *self.cuda]
 
     @property
     def first(self) -> ModuleOp:

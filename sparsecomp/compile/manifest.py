@@ -54,7 +54,7 @@ def manifest_of(
         kv_bytes_per_position=kv_bytes_per_position(module),
         weights_bytes=weights_bytes,
         cuda=None if built.cuda is None else _cuda_facts(built.cuda),
-        shards=_shards(lowered.modules, vocabulary) if lowered.ranks > 1 else (),
+        shards=_shards(lowered.of_ranks, vocabulary) if lowered.ranks > 1 else (),
     )
 
 
@@ -97,7 +97,8 @@ def _rewind_limit(modules: list[ModuleOp], positions: int) -> int | None:
 
 
 def _cuda_facts(members: Mapping[str, bytes]) -> artifact.CudaProgram:
-    program = launch.parse_program(members[launch.PROGRAM])
+    member = artifact.launch_member()
+    program = launch.parse_program(members[member], member)
     return artifact.CudaProgram(tuple(program.drivers), launch.LAUNCH_VERSION)
 
 

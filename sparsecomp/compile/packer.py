@@ -17,7 +17,7 @@ from sparsecomp.observer import Observer
 from sparsecomp.options import Dtype
 from sparsecomp.passes.base import Weights
 from sparsecomp.passes.plan_memory import place_weights
-from sparsecomp.runtime import artifact, launch, state
+from sparsecomp.runtime import artifact, state
 from sparsecomp.sparsify import Sparsified
 
 from .builder import Built
@@ -105,7 +105,7 @@ class Packer:
         hashes = [writer.add_bytes(p.facts.member, p.library) for p in built.programs]
         for member, data in (built.cuda or {}).items():
             sha256 = writer.add_bytes(member, data)
-            if member == launch.PROGRAM:
+            if member in map(artifact.launch_member, range(lowered.ranks)):
                 hashes.append(sha256)
         for file in self.model_dir.tokenizer_files:
             if (member := f"tokenizer/{file.name}") in artifact.MEMBER_NAMES:

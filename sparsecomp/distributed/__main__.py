@@ -18,6 +18,7 @@ import click
 import sparsecomp.runtime as rt
 from sparsecomp.cli import FAILED, INTERRUPTED, USAGE
 from sparsecomp.cli.continuing import echo_text, record, sampling_options, speed
+from sparsecomp.cli.device import device_option
 from sparsecomp.errors import SparsecompError
 
 if TYPE_CHECKING:
@@ -50,14 +51,16 @@ def main() -> int:
     show_default=True,
     help="Seconds to wait for the other ranks.",
 )
+@device_option
 @click.option(
-    "--allow-native", is_flag=True, help="Run native code that was not compiled on this machine."
+    "--allow-native", is_flag=True, help="Run code that was not compiled on this machine."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end instead.")
 def _run_verb(
     artifact: Path,
     prompt: str,
     timeout: float,
+    device: str,
     allow_native: bool,
     as_json: bool,
     **sampling: Any,
@@ -69,7 +72,8 @@ def _run_verb(
 
     group = Group(timeout)
     try:
-        with _load(artifact, allow_native, group) as model:
+        with _load(artifact, allow_native, device, group) as model:
+            group.meet_on(model.device)
             _generate(model, group, prompt, params, as_json)
     except BrokenPipeError:
         # The reader left. Point stdout elsewhere, or the interpreter complains when it closes it.
@@ -86,11 +90,11 @@ def _run_verb(
     return 0
 
 
-def _load(artifact: Path, allow_native: bool, group: Group) -> rt.Model:
+def _load(artifact: Path, allow_native: bool, device: str, group: Group) -> rt.Model:
     """Each rank's part; a rank that cannot load its own stops all. Raises SparsecompError."""
     model, problem = None, ""
     try:
-        model = rt.load(artifact, allow_native=allow_native, ranks=group)
+        model = rt.load(artifact, allow_native=allow_native, ranks=group, device=device)
     except SparsecompError as error:
         problem = str(error)
     if (first := group.agree(problem)) or model is None:

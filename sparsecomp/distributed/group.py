@@ -71,6 +71,18 @@ class Counted:
     sums_before: list[Traffic] = field(default_factory=list)
 
 
+class FloatsAt:
+    """Floats in the memory of a GPU, as torch takes them over without a copy."""
+
+    def __init__(self, address: int, count: int) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (count,),
+            "typestr": "<f4",
+            "data": (address, False),
+            "version": 3,
+        }
+
+
 class Group:
     """The ranks that torchrun started, each with this object: a `Ranks` of the runtime.
 
@@ -88,11 +100,13 @@ class Group:
                 "torchrun --nproc-per-node N -m sparsecomp.distributed ARTIFACT -p ..."
             )
         torch.set_num_threads(1)  # the programs have workers of their own
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a lost rank is an error, no abort
         limit = timedelta(seconds=timeout)
         try:
             self._store, self.rank, self.size = next(rendezvous("env://", timeout=limit))
+            self.local_rank = int(os.environ.get("LOCAL_RANK", self.rank))
             dist.init_process_group(
-                "gloo",
+                "cpu:gloo,cuda:nccl" if self._has_nccl() else "gloo",
                 store=self._store,
                 rank=self.rank,
                 world_size=self.size,
@@ -100,6 +114,7 @@ class Group:
             )
         except (RuntimeError, ValueError) as error:
             raise SparsecompError(f"the ranks do not meet: {_reason(error)}") from None
+        self.add_up_on_gpu: Callable[[int, int], None] | None = None
         self.counted = Counted()
         self._signal: int | None = None
         for number in SIGNALS:
@@ -118,6 +133,19 @@ class Group:
                 dist.all_gather(list(everything.unbind()), own)
                 torch.sum(everything, 0, out=own)
         self.counted.sums.count(values.nbytes)
+
+    def meet_on(self, device: str) -> None:
+        """Called by all with what each runs on, "cpu" or a GPU: sums of GPUs take NCCL where torch
+        has it on all. Raises SparsecompError where some run on a GPU and others do not."""
+        found = self._share(bytes([device != "cpu", self._has_nccl()]))
+        with_gpu, with_nccl = zip(*(map(bool, of_rank) for of_rank in found), strict=True)
+        if any(with_gpu) and not all(with_gpu):
+            raise SparsecompError(
+                f"rank {with_gpu.index(True)} runs on a GPU, rank {with_gpu.index(False)} on its "
+                "CPU; give --device cpu"
+            )
+        if all(with_gpu) and all(with_nccl):
+            self.add_up_on_gpu = self._add_up_on_gpu
 
     def sampler(
         self, params: SamplingParams, shards: Sequence[Shard]
@@ -165,6 +193,18 @@ class Group:
             names = f"rank{'s' * (len(lost) > 1)} {', '.join(map(str, lost))}"
             return f"{names} died or does not answer; the others end"
         return f"rank {self.rank}: {error}" if isinstance(error, RankLost) else str(error)
+
+    def _has_nccl(self) -> bool:
+        there = torch.cuda.is_available() and dist.is_nccl_available()
+        return there and self.local_rank < torch.cuda.device_count()
+
+    def _add_up_on_gpu(self, address: int, count: int) -> None:
+        where = torch.device("cuda", self.local_rank)
+        own = torch.as_tensor(FloatsAt(address, count), device=where)
+        with self._exchange("a sum"):
+            dist.all_reduce(own)
+            torch.cuda.synchronize(where)
+        self.counted.sums.count(own.nbytes)
 
     def _silent(self) -> list[int]:
         """The ranks that do not say soon that they are alive."""
@@ -215,6 +255,6 @@ def _alive(rank: int) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What an error of gloo says first, without the place in its source."""
+    """What an error of gloo or NCCL says first, without the place in its source."""
     text = re.sub(r"^\[[^]]*\] *", "", str(error).strip())
     return re.split(r"\. |\n", text)[0]

@@ -8,6 +8,7 @@ Vu, arXiv 2310.17157, section 3.4), or that of heads, whose keys and values are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import networkx as nx
 from xdsl.builder import Builder
@@ -21,6 +22,7 @@ from sparsecomp.dialects.exec import Mode, Space, SpaceAttr, WorkAttr, buffer_of
 from .base import Form, Parts, Pass, PassContext
 from .forms import programs
 from .schedule_lookahead import rebuild
+from .schedule_workers import all_reduces
 from .streams import MAIN, each, reads, stream_of, writes
 from .tasks import predictions
 
@@ -56,6 +58,8 @@ def dependencies(kernels: Sequence[exec.Kernel]) -> nx.DiGraph[exec.Kernel]:
             readers.setdefault(read, []).append(op)
         for written in writes(op):
             writers.setdefault(written, []).append(op)
+    # Every rank adds up in the same order.
+    graph.add_edges_from(pairwise(all_reduces(kernels)))
     return graph
 
 
@@ -111,11 +115,15 @@ def schedule(program: exec.Program, parts: Parts) -> None:
         for kernel in each(op):
             for value in kernel.outputs:
                 _own(buffer_of(value), parts(kernel))
-    side = beside(graph, predictions(program))
+    # Sums over ranks go through the host, when all before is done: nothing runs beside them.
+    sums = list(all_reduces(kernels))
+    side = set[exec.Kernel]() if sums else beside(graph, predictions(program))
     for op in side:
         op.properties["work"] = WorkAttr.of(Mode.STREAM, [SIDE])
     _wait(kernels, waits(graph))
     program.properties["streams"] = IntegerAttr(SIDE + 1 if side else 1, i64)
+    if sums:
+        return  # a rank that skips what only logits need would let the others wait for it
     appends = [op for op in kernels if isinstance(op, exec.Append)]
     if appends and shape_of(appends[-1].k)[0] == DYNAMIC_INDEX:
         Builder(InsertPoint.after(appends[-1])).insert(exec.LogitsOnly.create())

@@ -15,7 +15,7 @@ import os
 import stat
 import time
 import zlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -98,6 +98,7 @@ __all__ = [
     "encode_manifest",
     "encode_weights_header",
     "ir_member",
+    "launch_member",
     "layout",
     "parse_weights_header",
     "place_tensors",
@@ -129,6 +130,11 @@ def source_member(rank: int = 0) -> str:
     return f"native/program{of_rank(rank)}.cpp"
 
 
+def launch_member(rank: int = 0) -> str:
+    """Name of the member with a rank's GPU program (launch.py)."""
+    return f"cuda/program{of_rank(rank)}.json"
+
+
 MANIFEST = "manifest.json"
 SOURCE = source_member()
 WEIGHTS = "weights.safetensors"
@@ -143,13 +149,13 @@ RECIPE = "recipe.yaml"
 REQUIRED_MEMBERS = (MANIFEST, ir_member(Stage.ATEN), ir_member(Stage.SPZ), WEIGHTS)
 """Of every artifact; what its programs have besides, `required_members` says."""
 _NATIVE_MEMBERS = (ir_member(Stage.EXEC), SOURCE)
-_CUDA_MEMBERS = (ir_member(Stage.EXEC_CUDA), launch.PROGRAM, launch.SOURCE)
 _FIXED_NAMES = frozenset(
     (
-        *(*REQUIRED_MEMBERS, *_NATIVE_MEMBERS, *_CUDA_MEMBERS),
+        *(*REQUIRED_MEMBERS, *_NATIVE_MEMBERS, launch.SOURCE),
         *(program_member(t, rank) for t in Target for rank in range(MAX_SHARDS)),
-        *(ir_member(s, rank) for s in (Stage.SPZ, Stage.EXEC) for rank in range(MAX_SHARDS)),
+        *(ir_member(s, r) for s in Stage if s is not Stage.ATEN for r in range(MAX_SHARDS)),
         *map(source_member, range(MAX_SHARDS)),
+        *map(launch_member, range(MAX_SHARDS)),
         *(TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE),
         *(SPARSITY, RECIPE),
     )
@@ -175,9 +181,16 @@ def required_members(manifest: Manifest) -> frozenset[str]:
             *REQUIRED_MEMBERS,
             *(program.member for program in manifest.programs),
             *(_NATIVE_MEMBERS if manifest.programs else ()),
-            *(_CUDA_MEMBERS if manifest.cuda is not None else ()),
+            *(_cuda_members(manifest.ranks) if manifest.cuda is not None else ()),
         )
     )
+
+
+def _cuda_members(ranks: int) -> Iterator[str]:
+    """Those of GPU programs, but for their kernels."""
+    for rank in range(ranks):
+        yield from (ir_member(Stage.EXEC_CUDA, rank), launch_member(rank))
+    yield launch.SOURCE
 
 
 _MANIFEST_MAX = 16 << 20
@@ -360,7 +373,7 @@ def _is_of_another_program(name: str, codes: Sequence[launch.Code]) -> bool:
     folder, _, rest = name.partition("/")
     if folder == "cuda":
         return rest.partition("/")[0] not in codes
-    return name.endswith(".so") or name == ir_member(Stage.EXEC_CUDA)
+    return name.endswith(".so") or name.startswith(f"ir/{Stage.EXEC_CUDA}.")
 
 
 def _ask_for_large_pages(file: mmap.mmap) -> None:

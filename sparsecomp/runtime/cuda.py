@@ -29,8 +29,13 @@ def open_device(ordinal: int = 0) -> CudaDevice:
     if code != driver.CUresult.CUDA_SUCCESS:
         raise DeviceError(f"there is no GPU that the NVIDIA driver can use ({code.name})")
     count = _check(driver, driver.cuDeviceGetCount())
-    if ordinal >= count:
+    if count == 0:
         raise DeviceError("there is no GPU that the NVIDIA driver can use")
+    if ordinal >= count:
+        raise DeviceError(
+            f"there is no GPU number {ordinal}: each rank takes one, and the NVIDIA driver can use "
+            f"{count}"
+        )
     return CudaDevice(driver, _check(driver, driver.cuDeviceGet(ordinal)))
 
 
@@ -87,6 +92,18 @@ class CudaDevice:
     def read(self, host: int, address: int, size: int) -> None:
         self._enter()
         self._call("cuMemcpyDtoHAsync", host, address, size, self._stream(MAIN))
+        self._synchronise()
+
+    def copy(self, to: int, source: int, size: int) -> None:
+        self._enter()
+        self._call("cuMemcpyDtoDAsync", to, source, size, self._stream(MAIN))
+
+    def clear(self, address: int, size: int) -> None:
+        self._enter()
+        self._call("cuMemsetD8Async", address, 0, size, self._stream(MAIN))
+
+    def finish(self) -> None:
+        self._enter()
         self._synchronise()
 
     def launch(

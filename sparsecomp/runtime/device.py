@@ -50,6 +50,15 @@ class Device(Protocol):
     def read(self, host: int, address: int, size: int) -> None:
         """Copies to the host, when all that was launched is done."""
 
+    def copy(self, to: int, source: int, size: int) -> None:
+        """Copies within the device, in order with what is launched."""
+
+    def clear(self, address: int, size: int) -> None:
+        """Zeros, in order with what is launched."""
+
+    def finish(self) -> None:
+        """Waits until all is done."""
+
     def launch(
         self,
         function: Any,

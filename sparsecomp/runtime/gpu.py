@@ -1,7 +1,8 @@
 """Runs a launch program on a device: weights once, memory for each session, a graph for a decode.
 
 All that a launch needs is constant, so a decode step is captured the first time and replayed from
-then on; a prompt goes through tile by tile. Between steps only the state changes.
+then on; a prompt goes through tile by tile. Between steps only the state changes. Of a program for
+several ranks what lies between two sums is captured: the sums are the host's to make.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +29,13 @@ from sparsecomp.runtime.launch import (
     LaunchProgram,
     Region,
     Steps,
+    Sum,
     cache_places,
 )
 from sparsecomp.runtime.manifest import KV_COUNTER, OWN_COUNTERS, TOKENS_COUNTER
 from sparsecomp.runtime.native import Exchange
 
+FLOAT = 4
 REGION_ALIGN = 256
 """Bytes: each region of a session starts at a multiple of it."""
 OWN_REGIONS = (
@@ -45,6 +49,14 @@ OWN_REGIONS = (
 """Those that every session has for itself."""
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Launches of a step, by their places, and the sums over ranks that are made behind them."""
+
+    places: range
+    sums: tuple[Sum, ...]
+
+
 @dataclass
 class _Sequence:
     """A session: where its regions are, where in its cache is what the program says begins
@@ -53,7 +65,8 @@ class _Sequence:
     addresses: Mapping[Region, int]
     cache: Mapping[int, int]
     capacity: int
-    graph: Any = None
+    graphs: list[Any] = field(default_factory=list)
+    exchange: Exchange | None = None
     trace: npt.NDArray[np.int32] | None = None
     counted: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(OWN_COUNTERS, np.int64))
 
@@ -69,6 +82,7 @@ class GpuProgram:
     ) -> None:
         """`functions` are the program's kernels by name, loaded on `device`."""
         self._program = program
+        self._decode_parts = parts_of(program.decode, len(program.decode.launches))
         self._functions = functions
         self._device = device
         self._sessions: dict[int, _Sequence] = {}
@@ -78,7 +92,9 @@ class GpuProgram:
         size = self._program.regions[Region.WEIGHTS]
         with self._lock:
             address = self._device.allocate(size)
-            self._device.write(address, weights_address, size)
+            for piece in self._program.weights:
+                source = weights_address + piece.source
+                self._device.write(address + piece.offset, source, piece.size)
         return address
 
     def close_model(self, model: int) -> None:
@@ -112,13 +128,13 @@ class GpuProgram:
 
     def close_session(self, session: int) -> None:
         with self._lock:
-            graph = self._sessions.pop(session).graph
-            if graph is not None:
+            for graph in self._sessions.pop(session).graphs:
                 self._device.drop(graph)
             self._device.free(session)
 
-    def exchange(self, session: int, exchange: Exchange) -> NoReturn:
-        raise SparsecompError("a CUDA program runs on one GPU; ranks run on CPUs")
+    def exchange(self, session: int, exchange: Exchange) -> None:
+        with self._lock:
+            self._sessions[session].exchange = exchange
 
     def prefill(
         self,
@@ -131,10 +147,13 @@ class GpuProgram:
         with self._lock:
             sequence = self._sessions[session]
             for start in range(0, len(tokens), tile):
-                self._set_state(sequence, tokens[start : start + tile], position + start, True)
+                some = tokens[start : start + tile]
+                self._set_state(sequence, some, position + start, True)
                 wanted = logits is not None and start + tile >= len(tokens)
                 count = len(steps.launches) if wanted else steps.always
-                self._launch(sequence, steps, count)
+                for part in parts_of(steps, count):
+                    self._launch(sequence, steps, part.places)
+                    self._add_up(sequence, part, len(some))
             if logits is not None:
                 self._read_logits(sequence, logits)
 
@@ -150,9 +169,12 @@ class GpuProgram:
         with self._lock:
             sequence = self._sessions[session]
             self._set_state(sequence, np.array([token], np.int32), position, full_logits)
-            if sequence.graph is None:
-                sequence.graph = self._captured(sequence, steps)
-            self._device.replay(sequence.graph)
+            parts = self._decode_parts
+            if not sequence.graphs:
+                sequence.graphs = [self._captured(sequence, steps, p.places) for p in parts]
+            for graph, part in zip(sequence.graphs, parts, strict=True):
+                self._device.replay(graph)
+                self._add_up(sequence, part, 1)
             self._read_logits(sequence, logits)
             self._read_lists(sequence)
             sequence.counted[TOKENS_COUNTER] += 1
@@ -199,11 +221,11 @@ class GpuProgram:
         address = sequence.addresses[Region.STATE]
         self._device.write(address, state.ctypes.data, state.nbytes)
 
-    def _launch(self, sequence: _Sequence, steps: Steps, count: int) -> None:
-        """The first `count` launches. A launch that others wait for is an event by its place."""
-        launches = steps.launches[:count]
+    def _launch(self, sequence: _Sequence, steps: Steps, places: range) -> None:
+        """The launches of these places. One that others wait for is an event by its place."""
+        launches = steps.launches[places.start : places.stop]
         awaited = {wait for launch in launches for wait in launch.waits}
-        for place, launch in enumerate(launches):
+        for place, launch in zip(places, launches, strict=True):
             for wait in launch.waits:
                 self._device.wait(wait, launch.stream)
             loaded = self._functions[launch.kernel]
@@ -219,10 +241,31 @@ class GpuProgram:
             if place in awaited:
                 self._device.record(place, launch.stream)
 
-    def _captured(self, sequence: _Sequence, steps: Steps) -> Any:
+    def _add_up(self, sequence: _Sequence, part: _Part, tokens: int) -> None:
+        """The sums over ranks when a part is done, of a step of so many tokens."""
+        exchange = sequence.exchange
+        for found in part.sums:
+            assert exchange is not None, "a rank alone"
+            count = (tokens if found.each_token else 1) * found.width
+            size, out = FLOAT * count, _address(sequence, found.out)
+            if exchange.is_on_gpu:
+                if found.x is None:
+                    self._device.clear(out, size)
+                else:
+                    self._device.copy(out, _address(sequence, found.x), size)
+                self._device.finish()
+                exchange.add_up_on_gpu(out, count)
+                continue
+            values = np.zeros(count, np.float32)
+            if found.x is not None:
+                self._device.read(values.ctypes.data, _address(sequence, found.x), size)
+            exchange.add_up(values)
+            self._device.write(out, values.ctypes.data, size)
+
+    def _captured(self, sequence: _Sequence, steps: Steps, places: range) -> Any:
         self._device.begin_capture()
         try:
-            self._launch(sequence, steps, len(steps.launches))
+            self._launch(sequence, steps, places)
         finally:
             graph = self._device.end_capture()
         return graph
@@ -244,6 +287,15 @@ class GpuProgram:
             chosen = entries.reshape(units.segments, units.size)[there]
             sequence.trace[units.slot] = len(chosen)
             sequence.trace[units.slot + 1 :][: len(chosen)] = chosen
+
+
+def parts_of(steps: Steps, count: int) -> list[_Part]:
+    """The first `count` launches, cut where sums are made."""
+    sums: dict[int, list[Sum]] = {count: []}
+    for found in steps.sums:
+        sums.setdefault(min(found.before, count), []).append(found)
+    ends = sorted(sums)
+    return [_Part(range(*at), tuple(sums[at[1]])) for at in pairwise((0, *ends))]
 
 
 def region_bytes(size: int) -> int:

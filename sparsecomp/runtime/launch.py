@@ -1,10 +1,11 @@
 """cuda/program.json: the launches of a GPU program, as frozen dataclasses.
 
 All about a launch is constant; what changes from step to step lies in the state, so that a step can
-be captured once and replayed. Memory is seven regions: the weights as they lie in the artifact,
-and for each session an arena of buffers, the KV cache, the state, the logits, what scores are
-compared with and what is counted. A session may hold fewer positions than the program; then keys
-and values begin earlier in its cache than is said here.
+be captured once and replayed: as a whole, or from one sum over ranks to the next. Memory is seven
+regions: the weights that the program reads, piece by piece from the artifact, and for each session
+an arena of buffers, the KV cache, the state, the logits, what scores are compared with and what is
+counted. A session may hold fewer positions than the program; then keys and values begin earlier in
+its cache than is said here.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sparsecomp.runtime.strict import (
     parse_json_object,
 )
 
-LAUNCH_VERSION = 2
+LAUNCH_VERSION = 3
 """Version of this file, and of what kernels find in the state."""
 
 POSITION, ROWS, FULL_LOGITS, CAPACITY, FIRST_TOKEN = 0, 1, 2, 3, 8
@@ -71,7 +72,6 @@ class Code(enum.StrEnum):
         return "ptx" if self is Code.PTX else "cubin"
 
 
-PROGRAM = "cuda/program.json"
 SOURCE = "cuda/kernels.py"
 
 
@@ -123,12 +123,35 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Sum:
+    """Rows of `width` floats at `out`, one for each token or one in all, become their sums over all
+    ranks, when the launches before the one at `before` are done. This rank gives those at `x`
+    (null: it adds nothing)."""
+
+    before: NonNegative
+    width: Positive
+    each_token: bool
+    x: Argument | None
+    out: Argument
+
+
+@dataclass(frozen=True)
 class Steps:
     """The launches of one step, in order. The first `always` are made even for a caller that wants
-    no logits."""
+    no logits. `sums` are in order, too: the same on all ranks. With sums there is one stream."""
 
     launches: tuple[Launch, ...]
     always: NonNegative
+    sums: tuple[Sum, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """`size` bytes from `source` in the artifact's weights lie at `offset` of their region."""
+
+    source: NonNegative
+    offset: NonNegative
+    size: NonNegative
 
 
 @dataclass(frozen=True)
@@ -198,10 +221,11 @@ class LaunchProgram:
     """Everything in cuda/program.json.
 
     `drivers` is the CUDA version that a driver must have for each kind of code, 12080 for 12.8.
-    `tile` is how many tokens of a prompt a step takes at most, `positions` what a session holds at
-    most, `regions` the bytes of each region, the cache with all positions. `counters` and
-    `trace_slots` are as many as the manifest describes, `counts` what kernels add up for the ones,
-    `lists` what the others show. `limits` are the numbers of that region.
+    `weights` are what lies in the region of that name. `tile` is how many tokens of a prompt a
+    step takes at most, `positions` what a session holds at most, `regions` the bytes of each
+    region, the cache with all positions. `counters` and `trace_slots` are as many as the manifest
+    describes, `counts` what kernels add up for the ones, `lists` what the others show. `limits` are
+    the numbers of that region.
     """
 
     drivers: Mapping[Code, Positive]
@@ -209,6 +233,7 @@ class LaunchProgram:
     positions: Positive
     streams: Annotated[int, Range(1, 8)]
     regions: Mapping[Region, NonNegative]
+    weights: tuple[Piece, ...]
     slots: tuple[Slot, ...]
     kernels: Mapping[str, Kernel]
     prefill: Steps
@@ -232,18 +257,18 @@ def state_bytes(tile: int) -> int:
     return 4 * (FIRST_TOKEN + tile)
 
 
-def encode_program(program: LaunchProgram) -> bytes:
-    """JSON text of a program, checked by reading it back. Raises SparsecompError."""
+def encode_program(program: LaunchProgram, member: str) -> bytes:
+    """JSON text of a program, checked by reading it back. Raises as `parse_program`."""
     document = {"format_version": LAUNCH_VERSION} | dataclasses.asdict(program)
     text = json.dumps(document, indent=None, separators=(",", ":")).encode() + b"\n"
-    parse_program(text)
+    parse_program(text, member)
     return text
 
 
-def parse_program(text: bytes) -> LaunchProgram:
-    """Reads and checks cuda/program.json: no launch that it describes points out of its region.
+def parse_program(text: bytes, member: str) -> LaunchProgram:
+    """Reads and checks a program: no launch that it describes points out of its region.
 
-    Raises SparsecompError naming the field that is wrong.
+    Raises SparsecompError naming the `member` of the artifact and the field that is wrong.
     """
     try:
         document = parse_json_object(text)
@@ -251,7 +276,7 @@ def parse_program(text: bytes) -> LaunchProgram:
         program: LaunchProgram = decode(LaunchProgram, document)
         _check(program)
     except SparsecompError as error:
-        raise SparsecompError(f"member {PROGRAM!r}: {error}") from None
+        raise SparsecompError(f"member {member!r}: {error}") from None
     return program
 
 
@@ -264,6 +289,9 @@ def _check(program: LaunchProgram) -> None:
         raise SparsecompError("regions.cache: is not that of the slots")
     if Code.PTX not in program.drivers:
         raise SparsecompError("drivers: has no ptx")
+    ends = (piece.offset + piece.size for piece in program.weights)
+    if program.regions[Region.WEIGHTS] != max(ends, default=0):
+        raise SparsecompError("regions.weights: is not that of the weights")
     for name, kernel in program.kernels.items():
         if kernel.binaries.keys() != program.drivers.keys():
             raise SparsecompError(f"kernels.{name}.binaries: are not those of drivers")
@@ -294,6 +322,32 @@ def _check(program: LaunchProgram) -> None:
                 _check_launch(program, steps, place, launch)
             except SparsecompError as error:
                 raise SparsecompError(f"{name}.launches[{place}]{error}") from None
+        for place in range(len(steps.sums)):
+            try:
+                _check_sum(program, steps, place)
+            except SparsecompError as error:
+                raise SparsecompError(f"{name}.sums[{place}]{error}") from None
+
+
+def _check_sum(program: LaunchProgram, steps: Steps, place: int) -> None:
+    found = steps.sums[place]
+    rows = program.tile if found.each_token and steps is program.prefill else 1
+    if program.streams > 1:
+        raise SparsecompError(f": there are {program.streams} streams")
+    if not (steps.sums[place - 1].before if place else 0) <= found.before <= len(steps.launches):
+        raise SparsecompError(".before: is not in order, or beyond the launches")
+    for name, argument in (("x", found.x), ("out", found.out)):
+        if argument is None:
+            continue
+        if argument.region is not Region.ARENA or argument.writes != (name == "out"):
+            raise SparsecompError(f".{name}: is not what a sum may touch")
+        size = program.regions[argument.region]
+        if argument.offset + argument.size > size:
+            raise SparsecompError(
+                f".{name}: ends at {argument.offset + argument.size} of {size} bytes of the arena"
+            )
+        if argument.size < 4 * rows * found.width:
+            raise SparsecompError(f".{name}: has not {rows} rows of {found.width}")
 
 
 def _check_launch(program: LaunchProgram, steps: Steps, place: int, launch: Launch) -> None:

@@ -324,8 +324,6 @@ def _check(manifest: Manifest) -> None:
 
 
 def _check_cuda(manifest: Manifest, cuda: CudaProgram) -> None:
-    if manifest.shards:
-        raise SparsecompError("cuda: there is none of a model that is split")
     if cuda.launch_version != LAUNCH_VERSION:
         raise SparsecompError(
             f"cuda.launch_version: is {cuda.launch_version}, this runtime has {LAUNCH_VERSION}; "

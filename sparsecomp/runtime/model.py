@@ -53,8 +53,7 @@ def load(
     artifact = Artifact.open(path)
     try:
         _require_ranks(artifact, ranks)
-        rank = 0 if ranks is None else ranks.rank
-        chosen = choose(artifact, DeviceKind(device), rank, allow_native)
+        chosen = choose(artifact, DeviceKind(device), ranks, allow_native)
         return Model(artifact, chosen, ranks)
     except BaseException as error:
         artifact.close()

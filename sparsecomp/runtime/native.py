@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.runtime.manifest import ABI_VERSION
+from sparsecomp.runtime.ranks import Ranks
 
 _INT32_POINTER = ctypes.POINTER(ctypes.c_int32)
 _INT64_POINTER = ctypes.POINTER(ctypes.c_int64)
@@ -30,14 +31,14 @@ _EXCHANGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, _FLOAT_POINTER, ctypes.c_int
 
 
 class Exchange:
-    """Has a session's steps replace vectors by their sums over all ranks, through `add_up`.
+    """Has a session's steps replace vectors by their sums over all ranks.
 
-    What that raises cannot pass through native code: the step runs to its end without adding up,
+    What `ranks` raise cannot pass through native code: the step runs to its end without adding up,
     and `check` raises it then. Must live as long as the session.
     """
 
-    def __init__(self, add_up: Callable[[npt.NDArray[np.float32]], None]) -> None:
-        self._add_up = add_up
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
         self._raised: BaseException | None = None
         self.function = _EXCHANGE(self._call)
 
@@ -47,12 +48,30 @@ class Exchange:
         if raised is not None:
             raise raised
 
-    def _call(self, context: int | None, data: Any, count: int) -> None:
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether sums are made where a GPU's vectors are."""
+        return self._ranks.add_up_on_gpu is not None
+
+    def add_up(self, values: npt.NDArray[np.float32]) -> None:
+        """Replaces `values` (n,) by their sums, unless something went wrong."""
+        self._try(lambda: self._ranks.add_up(values))
+
+    def add_up_on_gpu(self, address: int, count: int) -> None:
+        """The same where `is_on_gpu`."""
+        function = self._ranks.add_up_on_gpu
+        assert function is not None
+        self._try(lambda: function(address, count))
+
+    def _try(self, exchange: Callable[[], None]) -> None:
         if self._raised is None:
             try:
-                self._add_up(np.ctypeslib.as_array(data, (count,)))
+                exchange()
             except BaseException as error:
                 self._raised = error
+
+    def _call(self, context: int | None, data: Any, count: int) -> None:
+        self.add_up(np.ctypeslib.as_array(data, (count,)))
 
 
 class NativeProgram:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.runtime import cpu, cuda, launch, state
-from sparsecomp.runtime.artifact import Artifact, Manifest, Program
+from sparsecomp.runtime.artifact import Artifact, Manifest, Program, launch_member
 from sparsecomp.runtime.device import DeviceError, load_kernels
 from sparsecomp.runtime.engine import Engine
 from sparsecomp.runtime.gpu import GpuProgram
 from sparsecomp.runtime.native import load_program
+from sparsecomp.runtime.ranks import Ranks
 
 
 class DeviceKind(enum.StrEnum):
@@ -35,8 +36,8 @@ class Chosen:
     program: Program | None
 
 
-def choose(artifact: Artifact, kind: DeviceKind, rank: int, allow_native: bool) -> Chosen:
-    """The best of an artifact's programs for what it is to run on.
+def choose(artifact: Artifact, kind: DeviceKind, ranks: Ranks | None, allow_native: bool) -> Chosen:
+    """The best of an artifact's programs, or of a rank's, for what it is to run on.
 
     Raises SparsecompError where it has none that runs here, or none that is trusted.
     """
@@ -51,11 +52,11 @@ def choose(artifact: Artifact, kind: DeviceKind, rank: int, allow_native: bool) 
     if kind is not DeviceKind.CPU and manifest.cuda is not None:
         try:
             with offering_the_cpu(manifest):
-                return _on_gpu(artifact, allow_native)
+                return _on_gpu(artifact, ranks, allow_native)
         except DeviceError:
             if kind is DeviceKind.CUDA or not manifest.programs:
                 raise
-    return _on_cpu(artifact, rank, allow_native)
+    return _on_cpu(artifact, 0 if ranks is None else ranks.rank, allow_native)
 
 
 @contextlib.contextmanager
@@ -72,14 +73,16 @@ def offering_the_cpu(manifest: Manifest) -> Iterator[None]:
         raise DeviceError(f"{error}; {instead}") from None
 
 
-def _on_gpu(artifact: Artifact, allow_native: bool) -> Chosen:
-    device = cuda.open_device()
-    text = artifact.read_bytes(launch.PROGRAM)
+def _on_gpu(artifact: Artifact, ranks: Ranks | None, allow_native: bool) -> Chosen:
+    rank, ordinal = (0, 0) if ranks is None else (ranks.rank, ranks.local_rank)
+    device, member = cuda.open_device(ordinal), launch_member(rank)
+    text = artifact.read_bytes(member)
     # It holds the hashes of all kernels.
-    _require_compiled_here(launch.PROGRAM, hashlib.sha256(text).hexdigest(), allow_native)
-    program = launch.parse_program(text)
-    if program.regions[launch.Region.WEIGHTS] > artifact.manifest.weights_bytes:
-        raise SparsecompError(f"member {launch.PROGRAM!r}: reads beyond the weights")
+    _require_compiled_here(member, hashlib.sha256(text).hexdigest(), allow_native)
+    program = launch.parse_program(text, member)
+    weights_bytes = artifact.manifest.weights_bytes
+    if any(piece.source + piece.size > weights_bytes for piece in program.weights):
+        raise SparsecompError(f"member {member!r}: reads beyond the weights")
     kernels = load_kernels(program, device, artifact.read_bytes)
     return Chosen(GpuProgram(program, kernels, device), device.name, None)
 

@@ -23,6 +23,12 @@ class Ranks(Protocol):
     rank: int
     """This one, from 0."""
     size: int
+    local_rank: int
+    """Which of its machine's processes this is, from 0: the number of its GPU."""
+
+    add_up_on_gpu: Callable[[int, int], None] | None
+    """The same as `add_up` of so many floats at an address of this rank's GPU, which waits for
+    nothing else meanwhile; None: sums of GPUs go through the host."""
 
     def add_up(self, values: Floats) -> None:
         """Replaces `values` (n,) by their sums over all ranks."""

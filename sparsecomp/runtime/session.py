@@ -46,7 +46,7 @@ class Session:
         self._handle: int | None = model._open_session(capacity)
         self._exchange: Exchange | None = None
         if model.ranks is not None:
-            self._exchange = Exchange(model.ranks.add_up)
+            self._exchange = Exchange(model.ranks)
             model._program.exchange(self._handle, self._exchange)
         self._counted_before = np.zeros(model.manifest.counters, np.int64)
 

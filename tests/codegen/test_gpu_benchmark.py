@@ -44,7 +44,7 @@ def test_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = InterpretingDevice(tmp_path, kernels=kernels)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(program, "compile_kernel", uncompiled(kernels))
-    monkeypatch.setattr(cuda, "open_device", lambda: device)
+    monkeypatch.setattr(cuda, "open_device", lambda ordinal=0: device)
     monkeypatch.setattr(gpu_checks, "has_compiler", lambda: False)
     monkeypatch.setattr(select_kernels, "ROWS_PER_WORKER", 4)
     for module in (dense, parts, sparse):

@@ -102,3 +102,46 @@ def test_it_needs_torchrun_and_torch(artifact_of: ArtifactOf) -> None:
     assert alone(without, artifact_of(2)) == [
         "error: this needs torch: pip install 'sparsecomp[distributed]'"
     ]
+
+
+GPUS = """
+import ctypes, sys
+import numpy as np
+import torch
+from sparsecomp.distributed.group import FloatsAt, Group
+from sparsecomp.errors import SparsecompError
+
+def taken_over(floats, device):
+    # As torch would, were this the memory of a GPU.
+    place = floats.__cuda_array_interface__
+    assert place["typestr"] == "<f4" and place["version"] == 3 and not place["data"][1]
+    pointer = ctypes.cast(place["data"][0], ctypes.POINTER(ctypes.c_float))
+    return torch.from_numpy(np.ctypeslib.as_array(pointer, place["shape"]))
+
+group = Group(20)
+assert group.local_rank == group.rank and group.add_up_on_gpu is None
+try:
+    group.meet_on("a GPU" if group.rank else "cpu")
+except SparsecompError as error:
+    print(error)
+group.meet_on("cpu")
+assert group.add_up_on_gpu is None
+torch.as_tensor, torch.cuda.synchronize = taken_over, lambda device: None
+group._has_nccl = lambda: True
+group.meet_on("a GPU")
+values = np.array([1.0, 2.0, 4.0], np.float32) * (1 + 9 * group.rank)
+group.add_up_on_gpu(values.ctypes.data + 4, 2)
+assert values.tolist() == [values[0], 22.0, 44.0], values
+assert group.counted.sums.bytes == 8
+group.close()
+"""
+
+
+def test_sums_are_made_in_a_gpu_where_all_ranks_have_one(tmp_path: Path) -> None:
+    """As far as that goes without one: NCCL itself is not there."""
+    (tmp_path / "gpus.py").write_text(GPUS)
+    run = torchrun(2, tmp_path / "gpus.py")
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0, err
+    told = "rank 1 runs on a GPU, rank 0 on its CPU; give --device cpu"
+    assert out.splitlines() == [told] * 2

@@ -41,6 +41,8 @@ class ThreadRanks:
 
     def __init__(self, meeting: Meeting, rank: int, size: int) -> None:
         self.meeting, self.rank, self.size = meeting, rank, size
+        self.local_rank = rank
+        self.add_up_on_gpu: Callable[[int, int], None] | None = None
 
     def add_up(self, values: npt.NDArray[np.float32]) -> None:
         parts = self.meeting.exchange(self.rank, values.copy())

@@ -50,7 +50,7 @@ class Opened:
         side_first: bool = False,
     ):
         built, kernels = interpreted(module, POSITIONS)
-        self.program = built.program
+        (self.program,) = built.programs
         self.device = InterpretingDevice(folder, kernels=kernels, side_first=side_first)
         loaded = load_kernels(self.program, self.device, built.members.__getitem__)
         self.engine = GpuProgram(self.program, loaded, self.device)
@@ -97,7 +97,7 @@ def test_an_artifact_on_a_gpu_and_on_the_cpu(
     kernels: dict[bytes, Kernel] = {}
     device = InterpretingDevice(tmp_path, arch=86, kernels=kernels)
     monkeypatch.setattr(program, "compile_kernel", uncompiled(kernels))
-    monkeypatch.setattr(cuda, "open_device", lambda: device)
+    monkeypatch.setattr(cuda, "open_device", lambda ordinal=0: device)
     path = make_model_dir("mistral", tmp_path / "model", num_hidden_layers=1)
     targets = (Target.NATIVE, CudaTarget.SM_80, CudaTarget.SM_90)
     artifact = compile_dir(path, tmp_path / "model.spz", targets=targets)

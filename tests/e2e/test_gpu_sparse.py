@@ -79,7 +79,7 @@ def test_what_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     found = []
     for side_first in (True, False, None):
         device = InterpretingDevice(tmp_path, kernels=kernels, side_first=bool(side_first))
-        monkeypatch.setattr(cuda, "open_device", lambda device=device: device)
+        monkeypatch.setattr(cuda, "open_device", lambda ordinal, device=device: device)
         where = "cpu" if side_first is None else "cuda"
         with rt.load(artifact, device=where) as model, model.session() as session:
             session.prefill(IDS[:PROMPT])

@@ -49,6 +49,16 @@ API cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t size, void* stream) {
     printf("read %zu on %ld\n", size, of(stream));
     return 0;
 }
+API cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t size, void* stream) {
+    memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), size);
+    printf("copy %zu on %ld\n", size, of(stream));
+    return 0;
+}
+API cuMemsetD8Async(uintptr_t to, unsigned char value, size_t size, void* stream) {
+    memset(reinterpret_cast<void*>(to), value, size);
+    printf("set %zu on %ld\n", size, of(stream));
+    return 0;
+}
 
 API cuModuleLoadData(void** module, const void* image) {
     *module = strdup(static_cast<const char*>(image));

@@ -7,8 +7,8 @@ import hashlib
 
 from runtime_support import CONTEXT, VOCAB
 
+from sparsecomp.runtime.artifact import launch_member
 from sparsecomp.runtime.launch import (
-    PROGRAM,
     SOURCE,
     Argument,
     Binary,
@@ -17,6 +17,7 @@ from sparsecomp.runtime.launch import (
     Kernel,
     Launch,
     LaunchProgram,
+    Piece,
     Region,
     Slot,
     Steps,
@@ -27,6 +28,7 @@ from sparsecomp.runtime.launch import (
     state_bytes,
 )
 
+PROGRAM = launch_member()
 TILE = 4
 CODES = {Code.SM_80: 12000, Code.SM_90: 12000, Code.PTX: 12080}
 SLOTS = (Slot(5, 3, None, None), Slot(1, 1, 3, 3 + TILE))
@@ -76,6 +78,7 @@ TOY = LaunchProgram(
     positions=CONTEXT,
     streams=2,
     regions=REGIONS,
+    weights=(Piece(0, 0, CONTEXT * 4),),
     slots=SLOTS,
     kernels={name: kernel(name) for name in ("first", "second")},
     prefill=Steps(PREFILL, always=1),
@@ -95,4 +98,4 @@ def members(program: LaunchProgram = TOY) -> dict[str, bytes]:
         for name in program.kernels
         for code in program.drivers
     }
-    return binaries | {PROGRAM: encode_program(program), SOURCE: b"# kernels\n"}
+    return binaries | {PROGRAM: encode_program(program, PROGRAM), SOURCE: b"# kernels\n"}

@@ -69,3 +69,39 @@ def test_what_the_driver_is_asked_for(driver: Path, tmp_path: Path) -> None:
     assert launches[1].split(": ")[1].startswith("1 1 1 of 128, shared 128, on 2")
     arena, bias, out, hidden = map(int, launches[1].split(": ")[2].split())
     assert (bias, out - arena, hidden) == (0, 64, 0)
+
+
+WITHIN = """
+import numpy as np
+from sparsecomp.runtime.cuda import open_device
+from sparsecomp.runtime.device import DeviceError
+
+device = open_device(0)
+first, second = device.allocate(8), device.allocate(8)
+given, found = np.array([3, 5], np.int32), np.zeros(2, np.int32)
+device.write(first, given.ctypes.data, 8)
+device.copy(second, first, 8)
+device.clear(second + 4, 4)
+device.finish()
+device.read(found.ctypes.data, second, 8)
+print(found, flush=True)
+try:
+    open_device(1)
+except DeviceError as error:
+    print(error)
+"""
+
+
+def test_copies_within_a_gpu_and_a_gpu_too_many(driver: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHIN],
+        env=os.environ | {"LD_LIBRARY_PATH": str(driver)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        *("write 8 on 1", "copy 8 on 1", "set 4 on 1", "finish 1", "read 8 on 1", "finish 1"),
+        "[3 0]",
+        "there is no GPU number 1: each rank takes one, and the NVIDIA driver can use 1",
+    ]

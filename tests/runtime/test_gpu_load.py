@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gpu_devices import NullDevice
-from launch_support import CODES, TOY, members
+from launch_support import CODES, PROGRAM, TOY, members
 from runtime_support import (
     CONTEXT,
     VOCAB,
@@ -26,7 +26,7 @@ from sparsecomp.errors import SparsecompError
 from sparsecomp.runtime import cuda, state
 from sparsecomp.runtime.artifact import Artifact, CudaProgram, Stage, ir_member
 from sparsecomp.runtime.device import DeviceError
-from sparsecomp.runtime.launch import LAUNCH_VERSION, PROGRAM, encode_program
+from sparsecomp.runtime.launch import LAUNCH_VERSION, Piece, Region, encode_program
 
 FACTS = CudaProgram(tuple(CODES), LAUNCH_VERSION)
 NO_CPU = "compile it with --target native too, to run on the CPU"
@@ -55,13 +55,13 @@ def write(
 def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NullDevice:
     """This machine has a GPU, or so it seems."""
     device = NullDevice(tmp_path)
-    monkeypatch.setattr(cuda, "open_device", lambda: device)
+    monkeypatch.setattr(cuda, "open_device", lambda ordinal: device)
     return device
 
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> NullDevice:
+    def refuse(ordinal: int) -> NullDevice:
         raise DeviceError("there is no GPU")
 
     monkeypatch.setattr(cuda, "open_device", refuse)
@@ -69,7 +69,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def both(toy: Toy) -> Path:
-    assert state.remember_compiled(hashlib.sha256(encode_program(TOY)).hexdigest())
+    assert state.remember_compiled(hashlib.sha256(encode_program(TOY, PROGRAM)).hexdigest())
     return write(toy.directory / "both.spz", toy.library)
 
 
@@ -149,7 +149,12 @@ def test_members_that_are_not_sound(toy: Toy) -> None:
     assert "second.cubin' is not the one that the program" in refusal(path, allow_native=True)
     write(path, None, {name: data for name, data in sound.items() if "first.cubin" not in name})
     assert "has no member 'cuda/sm_90/first.cubin'" in refusal(path, allow_native=True)
-    larger = dataclasses.replace(TOY, regions={**TOY.regions, "weights": CONTEXT * 4 + 1})  # type: ignore[dict-item]
+    size = CONTEXT * 4 + 1
+    larger = dataclasses.replace(
+        TOY,
+        regions=TOY.regions | {Region.WEIGHTS: size},  # type: ignore[operator]
+        weights=(Piece(0, 0, size),),
+    )
     write(path, None, members(larger))
     assert "reads beyond the weights" in refusal(path, allow_native=True)
 

@@ -7,28 +7,28 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from launch_support import TOY
+from launch_support import PROGRAM, TOY
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.runtime.launch import BINARY_MEMBER, encode_program, parse_program
 
-TEXT = encode_program(TOY)
+TEXT = encode_program(TOY, PROGRAM)
 
 
 def test_read_back() -> None:
-    assert parse_program(TEXT) == TOY
+    assert parse_program(TEXT, PROGRAM) == TOY
 
 
 def test_cut_short() -> None:
     for end in range(0, len(TEXT) - 1, 97):
         with pytest.raises(SparsecompError, match=r"^member 'cuda/program\.json': "):
-            parse_program(TEXT[:end])
+            parse_program(TEXT[:end], PROGRAM)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.update(format_version=3), "format_version: is 3, this runtime reads up to 2"),
+        (lambda d: d.update(format_version=4), "format_version: is 4, this runtime reads up to 3"),
         (lambda d: d.pop("tile"), "tile: is missing"),
         (lambda d: d["drivers"].pop("ptx"), "drivers: has no ptx"),
         (lambda d: d["drivers"].update(sm_75=1), "drivers: is 'sm_75', must be one of"),
@@ -50,6 +50,17 @@ def test_cut_short() -> None:
         (lambda d: launch(d).update(stream=2), "decode.launches[3].stream: is 2, there are 2"),
         (lambda d: launch(d).update(waits=[3]), "waits: 3 is no earlier launch of another stream"),
         (lambda d: launch(d).update(waits=[2]), "waits: 2 is no earlier launch of another stream"),
+        (lambda d: d["weights"][0].update(offset=1), "regions.weights: is not that of the weights"),
+        (lambda d: d["decode"].update(sums=[added()]), "decode.sums[0]: there are 2 streams"),
+        (lambda d: summed(d, before=5), "decode.sums[0].before: is not in order, or beyond the"),
+        (lambda d: summed(d, 2, before=1), "decode.sums[1].before: is not in order, or beyond"),
+        (lambda d: summed(d, width=17), "decode.sums[0].x: has not 1 rows of 17"),
+        (lambda d: summed(d, x=added()["out"]), "decode.sums[0].x: is not what a sum may touch"),
+        (lambda d: summed(d, out=added()["x"]), "decode.sums[0].out: is not what a sum may touch"),
+        (
+            lambda d: summed(d, out=added()["out"] | {"offset": 200}),
+            "decode.sums[0].out: ends at 264 of 256 bytes of the arena",
+        ),
         (lambda d: d["counts"][1].update(counter=4), "counts[1].counter: is 4, of 4"),
         (lambda d: d["counts"][1].update(first=5), "counts[1]: ends beyond the region"),
         (lambda d: d.update(limits=[0.5] * 5), "limits: are more than their region holds"),
@@ -66,8 +77,36 @@ def test_forged(change: Callable[[dict[str, Any]], object], expected: str) -> No
     document = json.loads(TEXT)
     change(document)
     with pytest.raises(SparsecompError) as caught:
-        parse_program(json.dumps(document).encode())
+        parse_program(json.dumps(document).encode(), PROGRAM)
     assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def added() -> dict[str, Any]:
+    """A sum of a row of 16 floats, before the third launch."""
+    place = {"region": "arena", "offset": 64, "size": 64}
+    return {
+        "before": 2,
+        "width": 16,
+        "each_token": True,
+        "x": place | {"writes": False},
+        "out": place | {"writes": True},
+    }
+
+
+def summed(document: dict[str, Any], count: int = 1, **changes: Any) -> None:
+    """On one stream, so many sums, the last of which is changed."""
+    document["streams"] = 1
+    for launch in document["decode"]["launches"]:
+        launch |= {"stream": 0, "waits": []}
+    document["decode"]["sums"] = [added() for _ in range(count)]
+    document["decode"]["sums"][-1].update(changes)
+
+
+def test_sums() -> None:
+    document = json.loads(TEXT)
+    summed(document, 2, x=None)
+    first, second = parse_program(json.dumps(document).encode(), PROGRAM).decode.sums
+    assert (first.before, first.width, second.x) == (2, 16, None) and first.out == second.out
 
 
 def launch(document: dict[str, Any]) -> dict[str, Any]:

@@ -1,22 +1,23 @@
-"""A scheduled module of exec to a launch program: arguments resolved, each kernel compiled once."""
+"""Scheduled modules of exec to launch programs: arguments resolved, each kernel compiled once."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp
 from xdsl.ir import Operation
 
 from sparsecomp.codegen.counters import counters
 from sparsecomp.dialects import exec
-from sparsecomp.dialects.exec import Space, SpaceAttr, buffer_of, shape_of
+from sparsecomp.dialects.exec import Space, SpaceAttr, buffer_of, shape_of, to_lines
 from sparsecomp.runtime import launch
-from sparsecomp.runtime.artifact import KV_COUNTER
+from sparsecomp.runtime.artifact import KV_COUNTER, launch_member
 from sparsecomp.runtime.launch import Argument, Code, LaunchProgram, Region, Steps
 
 from . import build, kernels
@@ -47,9 +48,9 @@ ROOM = 16
 
 @dataclass(frozen=True)
 class Built:
-    """A launch program, its texts and its binaries, by their members' names."""
+    """The launch program of each rank; their texts, and their binaries, by their members' names."""
 
-    program: LaunchProgram
+    programs: tuple[LaunchProgram, ...]
     members: Mapping[str, bytes]
 
 
@@ -59,48 +60,37 @@ def compile_kernel(kernel: Kernel, code: Code) -> build.Binary:
     return build.cubin(kernel, int(code.removeprefix("sm_")))
 
 
-def build_program(
-    module: ModuleOp,
+def build_programs(
+    modules: Sequence[ModuleOp],
     positions: int,
     codes: Sequence[Code],
     compile: Compile,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Built:
-    """The launch program of a module that schedule-streams and plan-memory have scheduled.
+    """The launch programs of modules, one a rank, that schedule-streams and plan-memory have
+    scheduled.
 
     `positions` is what a session holds. Kernels are compiled to each of `codes`, and to PTX.
     Raises SparsecompError for an op that has no kernel.
     """
-    programs = {op.sym_name.data: op for op in module.ops if isinstance(op, exec.Program)}
-    lowering = _Lowering(module, positions, programs["prefill"].tile.value.data)
-    prefill, decode = (lowering.steps(programs[name]) for name in ("prefill", "decode"))
+    lowerings = [_Lowering(module, positions) for module in modules]
     kinds = dict.fromkeys((*codes, Code.PTX))
     members: dict[str, bytes] = {}
     described: dict[str, launch.Kernel] = {}
-    for done, (kernel, name) in enumerate(lowering.names.items(), start=1):
+    names = {kernel: name for of in lowerings for kernel, name in of.names.items()}
+    for done, (kernel, name) in enumerate(names.items(), start=1):
         compiled = {code: compile(kernel, code) for code in kinds}
         members |= {launch.binary_member(code, name): b.code for code, b in compiled.items()}
         described[name] = _described(compiled)
-        progress(done, len(lowering.names))
-    program = LaunchProgram(
-        drivers={code: DRIVERS[code] for code in kinds},
-        tile=lowering.scope.tile,
-        positions=positions,
-        streams=max(op.streams.value.data for op in programs.values() if op.streams is not None),
-        regions=lowering.regions(programs.values()),
-        slots=lowering.slots,
-        kernels=described,
-        prefill=prefill,
-        decode=decode,
-        counters=lowering.counters.count,
-        counts=tuple(lowering.counts.values()),
-        limits=tuple(lowering.limits),
-        trace_slots=lowering.counters.trace_slots,
-        lists=lowering.lists(),
-    )
-    members[launch.PROGRAM] = launch.encode_program(program)
-    members[launch.SOURCE] = _source(lowering.names).encode()
-    return Built(program, members)
+        progress(done, len(names))
+    programs = []
+    for rank, lowering in enumerate(lowerings):
+        program = lowering.program(described, {code: DRIVERS[code] for code in kinds})
+        member = launch_member(rank)
+        members[member] = launch.encode_program(program, member)
+        programs.append(program)
+    members[launch.SOURCE] = _source(names).encode()
+    return Built(tuple(programs), members)
 
 
 def _described(compiled: Mapping[Code, build.Binary]) -> launch.Kernel:
@@ -124,11 +114,15 @@ def _source(used: Collection[Kernel]) -> str:
 class _Lowering:
     """Where everything of a module lies, and the kernels met so far, with their names."""
 
-    def __init__(self, module: ModuleOp, positions: int, tile: int):
+    def __init__(self, module: ModuleOp, positions: int):
+        self.positions = positions
+        programs = {op.sym_name.data: op for op in module.ops if isinstance(op, exec.Program)}
+        self.programs = programs.values()
         slots = {op.slot.value.data: op for op in module.ops if isinstance(op, exec.KVSlot)}
         self.item = item = exec.cache_item(module)
+        tile = programs["prefill"].tile.value.data
         self.scope = Scope(slots, positions, tile, "*bf16" if item == 2 else "*fp32")
-        self.storages = [op for op in module.ops if isinstance(op, exec.Storage)]
+        self.weights = pieces(op for op in module.ops if isinstance(op, exec.Storage))
         self.names: dict[Kernel, str] = {}
         self.counters = counters(module)
         self.counts: dict[Operation, launch.Count] = {}
@@ -153,11 +147,35 @@ class _Lowering:
             for operand, (begin, end) in zip(operands, pairwise(places), strict=True)
         }
         self.cache_bytes = places[-1]
+        self.prefill, self.decode = (self.steps(programs[name]) for name in ("prefill", "decode"))
+
+    def program(
+        self, kernels: Mapping[str, launch.Kernel], drivers: Mapping[Code, int]
+    ) -> LaunchProgram:
+        """`kernels` are described by their names."""
+        streams = (op.streams.value.data for op in self.programs if op.streams is not None)
+        return LaunchProgram(
+            drivers=drivers,
+            tile=self.scope.tile,
+            positions=self.positions,
+            streams=max(streams),
+            regions=self.regions(self.programs),
+            weights=tuple(self.weights),
+            slots=self.slots,
+            kernels={name: kernels[name] for name in self.names.values()},
+            prefill=self.prefill,
+            decode=self.decode,
+            counters=self.counters.count,
+            counts=tuple(self.counts.values()),
+            limits=tuple(self.limits),
+            trace_slots=self.counters.trace_slots,
+            lists=self.lists(),
+        )
 
     def regions(self, programs: Collection[exec.Program]) -> dict[Region, int]:
         """Bytes of each; both programs have the same arena, one after the other."""
         return {
-            Region.WEIGHTS: max((_offset(s) + s.bytes for s in self.storages), default=0),
+            Region.WEIGHTS: max((piece.offset + piece.size for piece in self.weights), default=0),
             Region.ARENA: max(p.shared.value.data for p in programs if p.shared is not None),
             Region.CACHE: self.cache_bytes,
             Region.STATE: launch.state_bytes(self.scope.tile),
@@ -193,6 +211,12 @@ class _Lowering:
             self.counts[op] = launch.Count(counter, self._next_count(), size, unit)
         return self.counts[op]
 
+    def _lies(self, storage: exec.Storage) -> int:
+        """Where a storage begins in the region of weights."""
+        source = _offset(storage)
+        piece = self.weights[bisect_right(self.weights, source, key=lambda p: p.source) - 1]
+        return piece.offset + source - piece.source
+
     def lists(self) -> tuple[launch.UnitList, ...]:
         """Where the lists of chosen units lie at the end of a decode step."""
         found = []
@@ -204,6 +228,7 @@ class _Lowering:
 
     def steps(self, program: exec.Program) -> Steps:
         launches: list[launch.Launch] = []
+        sums: list[launch.Sum] = []
         events: dict[int, int] = {}  # the launch that each stands for
         latest: dict[int, int] = {}  # of each stream
         waiting: dict[int, list[int]] = {}
@@ -217,13 +242,24 @@ class _Lowering:
                     waiting.setdefault(op.stream.value.data, []).append(event)
                 case exec.LogitsOnly():
                     always = len(launches)
+                case exec.AllReduce():
+                    sums.append(self._sum(op, len(launches)))
                 case exec.Kernel():
                     stream = op.work_of.bounds[0]
                     for call in calls(op, self.scope):
                         waits = tuple(waiting.pop(stream, ()))
                         latest[stream] = len(launches)
                         launches.append(self._launch(op, call, stream, waits))
-        return Steps(tuple(launches), len(launches) if always is None else always)
+        always = len(launches) if always is None else always
+        return Steps(tuple(launches), always, tuple(sums))
+
+    def _sum(self, op: exec.AllReduce, before: int) -> launch.Sum:
+        """In the order of its rows: what a rank gives, and the sums."""
+        rows, *row = shape_of(op.out)
+        x = None if op.x is None else self._argument(op, Value(op.x))
+        out = self._argument(op, Value(op.out))
+        assert out is not None
+        return launch.Sum(before, math.prod(row), rows == DYNAMIC_INDEX, x, out)
 
     def _launch(
         self, op: exec.Kernel, call: Call, stream: int, waits: tuple[int, ...]
@@ -251,9 +287,8 @@ class _Lowering:
                 sizes = first * launch.COUNT_BYTES, size * launch.COUNT_BYTES
                 return Argument(Region.COUNTS, *sizes, True)
             case Weight(storage, offset):
-                return Argument(
-                    Region.WEIGHTS, _offset(storage) + offset, storage.bytes - offset, False
-                )
+                begin = self._lies(storage) + offset
+                return Argument(Region.WEIGHTS, begin, storage.bytes - offset, False)
             case Keys() | Values():
                 place = self.places[operand]
                 writes = any(isinstance(inner, exec.Append) for inner in op.walk())
@@ -272,6 +307,20 @@ class _Lowering:
                 if buffer.space == SpaceAttr(Space.OUTPUT):
                     return Argument(Region.LOGITS, skipped, size, writes)
                 return Argument(Region.ARENA, _offset(buffer) + skipped, size, writes)
+
+
+def pieces(storages: Iterable[exec.Storage]) -> list[launch.Piece]:
+    """What of the artifact's weights a program reads, in few pieces: what is apart there, as other
+    ranks' weights lie between, is put together."""
+    found: list[launch.Piece] = []
+    for storage in sorted(storages, key=_offset):
+        source, size = _offset(storage), storage.bytes
+        last = found[-1] if found else launch.Piece(0, 0, 0)
+        if source == to_lines(last.source + last.size):
+            found[-1:] = [launch.Piece(last.source, last.offset, source + size - last.source)]
+        else:
+            found.append(launch.Piece(source, to_lines(last.offset + last.size), size))
+    return found
 
 
 def _group_bytes(slot: exec.KVSlot, item: int) -> int:
