@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import pytest
+from families import make_model_dir
 from gpu_devices import InterpretingDevice, check_order, uncompiled
 from imposed import impose
 from thread_ranks import ThreadRanks, on_ranks
@@ -77,6 +78,12 @@ def logits(model: rt.Model) -> npt.NDArray[np.float32]:
         return np.stack(rows)
 
 
+def logits_of_few(model: rt.Model) -> npt.NDArray[np.float32]:
+    """The same for a vocabulary of 64."""
+    with model.session() as session:
+        return np.stack([session.prefill([5, 7, 11]), session.decode(9), session.decode(12)])
+
+
 def on_devices(
     split: tuple[Path, dict[bytes, Kernel]],
     tmp_path: Path,
@@ -118,6 +125,21 @@ def test_all_ranks_together_are_the_model(
     with rt.load(artifact_of(1)) as model:
         expected = logits(model)
     found = on_devices(split, tmp_path, monkeypatch, logits, through_host)
+    actual = np.concatenate(found, axis=1)
+    assert np.abs(actual - expected).max() < MAX_ERROR * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "gemma2"])
+def test_blocks_side_by_side_and_windows(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums that wait for nothing of each other; windows, and heads with keys on both ranks."""
+    model, whole = make_model_dir(family, tmp_path / "model"), tmp_path / "whole.spz"
+    compile_model(CompileOptions(model_dir=model, output=whole, dtype=Dtype.F32, workers=1))
+    with rt.load(whole) as of_one:
+        expected = logits_of_few(of_one)
+    split = compiled(model, tmp_path / "split.spz")
+    found = on_devices(split, tmp_path, monkeypatch, logits_of_few)
     actual = np.concatenate(found, axis=1)
     assert np.abs(actual - expected).max() < MAX_ERROR * np.abs(expected).max()
 
