@@ -55,11 +55,14 @@ class Samples:
     """One contender's figures, one entry a round, in tokens per second."""
 
     name: str
-    is_ours: bool
     bytes_per_token: float  # weights and KV cache that a decode step reads
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
     next_tokens: set[int] = field(default_factory=set)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.name.startswith(OURS)
 
 
 @dataclass
@@ -93,10 +96,7 @@ def main() -> None:
             threads=options.threads,
             decode_tokens=options.decode_tokens,
             bandwidth=[],
-            contenders=[
-                Samples(c.name, c.name.startswith(OURS), c.weight_bytes + kv_bytes)
-                for c in contenders
-            ],
+            contenders=[Samples(c.name, c.weight_bytes + kv_bytes) for c in contenders],
         )
         random = np.random.default_rng(0)
         for number in range(-1, options.rounds):

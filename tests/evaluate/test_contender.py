@@ -51,7 +51,7 @@ def test_ratios_are_of_ours_over_all_others(monkeypatch: pytest.MonkeyPatch) -> 
     from dense import OURS, Report, Samples, _table
 
     contenders = [
-        Samples(name, name.startswith(OURS), 1e8, [speed] * 3, [speed, 2 * speed, speed], {7})
+        Samples(name, 1e8, [speed] * 3, [speed, 2 * speed, speed], {7})
         for name, speed in ((f"{OURS} int8", 200.0), (f"{OURS} a.spz", 300.0), ("other", 100.0))
     ]
     lines = _table(Report("cpu", 2, 64, [30.0] * 3, contenders)).splitlines()
