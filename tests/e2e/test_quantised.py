@@ -28,8 +28,9 @@ SHAPES = {
     "gemma2": {"hidden_size": HIDDEN, "intermediate_size": UNITS},
 }
 FLOAT = 4
-MAX_ERROR = 1e-3
-"""Of the largest logit: a key or value halfway between two bf16 numbers may fall to either."""
+MAX_ERROR = 2e-3
+"""Of the largest logit: a key or value halfway between two bf16 numbers may fall to either, and a
+prompt's activations are rounded to 15 bits on some processors."""
 
 
 def logits(model: rt.Model) -> Logits:

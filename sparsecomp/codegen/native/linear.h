@@ -5,7 +5,7 @@
 // Outputs are indexed by row: y[n0..n1), Y[i * ldy + n0..n1). bias is float[N] or null.
 #pragma once
 #include "matrix.h"
-#include "tile.h"
+#include "quantized_tile.h"
 
 namespace sc {
 
@@ -72,16 +72,26 @@ inline void rows_dot(float* y, int64_t ldy, const float* base, int64_t ldbase, c
     panel_dot<LAST>(y, ldy, base, ldbase, x + TAIL, ldx, row, TAIL, m, n);
 }
 
+// Y[i][n] = row(n) . X[i][K] + bias[n] for i < m, n < N
+template <class T, int K, class Row>
+inline void rows_tile(float* __restrict Y, int64_t ldy, const float* __restrict X, int64_t ldx,
+                      Row row, const float* __restrict bias, int64_t m, int64_t N) {
+    if constexpr (multiplies_integers<T>) {
+        quantized_tile<T, K>(Y, ldy, X, ldx, row, bias, m, N);
+    } else {
+        for (int64_t n = 0; n < N; n += PANEL_ROWS)
+            rows_dot<K>(Y + n, ldy, bias ? bias + n : ZEROS, 0, X, ldx,
+                        [&](int64_t i) { return row(n + i); }, m, min(PANEL_ROWS, N - n));
+    }
+}
+
 // Y[i][n] = W[n] . X[i][K] + bias[n] for i < m, n0 <= n < n1
 template <class T, int K>
 inline void linear_tile(float* __restrict Y, int64_t ldy, const float* __restrict X, int64_t ldx,
                         Matrix<T, K> w, const float* __restrict bias, int64_t m, int64_t n0,
                         int64_t n1) {
-    for (int64_t n = n0; n < n1; n += PANEL_ROWS) {
-        auto row = [&](int64_t j) { return w.row(n + j); };
-        rows_dot<K>(Y + n, ldy, bias ? bias + n : ZEROS, 0, X, ldx, row, m,
-                    min(PANEL_ROWS, n1 - n));
-    }
+    rows_tile<T, K>(Y + n0, ldy, X, ldx, [&](int64_t n) { return w.row(n0 + n); },
+                    bias ? bias + n0 : nullptr, m, n1 - n0);
 }
 
 // Y[i][n] = W[n] . X[i][K] + bias[n] for i < m, n0 <= n < n1, with W[n][k] in row k of w.

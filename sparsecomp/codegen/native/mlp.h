@@ -265,7 +265,7 @@ inline void add_coarse(float* __restrict out, Neurons<T, GATED, K, D> w,
         [&](int64_t i) { return values[list[i]]; });
 }
 
-// Y[m][D] += a[m][lda] . row(0..k).
+// Y[m][D] += a[m][lda] . row(0..k), k <= TILE.
 template <int D, class Row>
 inline void rows_sum(float* y, int64_t ldy, const float* a, int64_t lda, Row row, int64_t m,
                      int64_t k) {
@@ -285,23 +285,21 @@ template <class T, Act A, bool GATED, int K, int D>
 inline void mlp_tile(float* __restrict OUT, int64_t ldo, const float* __restrict X, int64_t ldx,
                      Neurons<T, GATED, K, D> w, const float* __restrict gate_b,
                      const float* __restrict up_b, int64_t m, int64_t n0, int64_t n1) {
-    constexpr int NEURONS = TILE;
+    // Integers are packed anew for each block of neurons: it is a larger one.
+    constexpr int NEURONS = multiplies_integers<T> ? 4 * TILE : TILE;
     alignas(64) float values[TILE * NEURONS], up[GATED ? TILE * NEURONS : 1];
     for (int64_t i = 0; i < m; ++i) std::memset(OUT + i * ldo, 0, D * sizeof *OUT);
     for (int64_t i0 = 0; i0 < m; i0 += TILE) {
         int64_t rows = min(TILE, m - i0);
-        const float* x = X + i0 * ldx;
         for (int64_t b = n0; b < n1; b += NEURONS) {
             int64_t count = min(NEURONS, n1 - b);
             auto project = [&](float* to, const float* bias, auto row) {
-                for (int64_t j = 0; j < count; j += PANEL_ROWS)
-                    rows_dot<K>(to + j, NEURONS, bias ? bias + b + j : ZEROS, 0, x, ldx,
-                                [&](int64_t i) { return row(b + j + i); }, rows,
-                                min(PANEL_ROWS, count - j));
+                rows_tile<T, K>(to, NEURONS, X + i0 * ldx, ldx, row, bias ? bias + b : nullptr,
+                                rows, count);
             };
-            auto ups = [&](int64_t n) { return w.up(n); };
+            auto ups = [&](int64_t n) { return w.up(b + n); };
             if constexpr (GATED) {
-                project(values, gate_b, [&](int64_t n) { return w.gate(n); });
+                project(values, gate_b, [&](int64_t n) { return w.gate(b + n); });
                 project(up, up_b, ups);
             } else {
                 project(values, up_b, ups);
@@ -311,8 +309,10 @@ inline void mlp_tile(float* __restrict OUT, int64_t ldo, const float* __restrict
                 if constexpr (GATED) a *= load(up + j);
                 store(values + j, a);
             }
-            rows_sum<D>(OUT + i0 * ldo, ldo, values, NEURONS,
-                        [&](int64_t p) { return w.down(b + p); }, rows, count);
+            for (int64_t j = 0; j < count; j += TILE)
+                rows_sum<D>(OUT + i0 * ldo, ldo, values + j, NEURONS,
+                            [&](int64_t p) { return w.down(b + j + p); }, rows,
+                            min(TILE, count - j));
         }
     }
 }

@@ -97,13 +97,14 @@ using SpreadRow = QuantizedRow<T, K, Order::spread>;
 template <class T, int K>
 using PlainRow = QuantizedRow<T, K, Order::plain>;
 
+constexpr int INPUT_STEPS = 127 * 128;
+
 // A row of activations, spread: x ~ scale (128 high + low) in each group, 15 bits: with 8 the
 // largest of a group would take precision from the others, and a second product costs no bytes. It
 // takes less than K floats, K whole blocks.
 template <int K>
 struct PackedInput {
     using P = Planes<K>;
-    static constexpr int STEPS = 127 * 128;
     int8_t high[P::BLOCKS * BLOCK], low[P::BLOCKS * BLOCK];
     int32_t sums[P::BLOCKS * BLOCK / 4];  // of each lane over a chunk's blocks, at the first of them
     float scales[P::GROUPS];
@@ -117,7 +118,6 @@ SC_INLINE void store_bytes(int8_t* p, vi x) {
 }
 
 // The two parts of a group's integers; returns its scale.
-template <int K>
 SC_INLINE float pack_group(const float* __restrict x, int8_t (&high)[GROUP], int8_t (&low)[GROUP]) {
     // As integers, floats without a sign keep their order, and NaNs come last.
     vi top{};
@@ -125,7 +125,7 @@ SC_INLINE float pack_group(const float* __restrict x, int8_t (&high)[GROUP], int
         const vi v = bits_as<vi>(load(x + i)) & 0x7fffffff;
         top = v > top ? v : top;
     }
-    const float scale = bits_as<float>(hmax(top)) / PackedInput<K>::STEPS;
+    const float scale = bits_as<float>(hmax(top)) / INPUT_STEPS;
     const float divisor = scale == 0.0f ? 1.0f : scale;
     for (int i = 0; i < GROUP; i += LANES) {
         // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, in the low bits.
@@ -136,6 +136,28 @@ SC_INLINE float pack_group(const float* __restrict x, int8_t (&high)[GROUP], int
         store_bytes(low + i, q - (h << 7));
     }
     return scale + 0.0f * scale;  // NaN where one is not finite
+}
+
+// The two parts of the integers of a chunk of V blocks, spread, and the scales of its groups. Behind
+// the first `left` of x are zeros.
+template <int V>
+SC_INLINE void pack_chunk(int8_t* __restrict to_high, int8_t* __restrict to_low,
+                          float* __restrict scales, const float* __restrict x, int64_t left) {
+    constexpr int PIECE = GROUP / V;
+    for (int g = 0; g < 2 * V; ++g, x += GROUP, left -= GROUP) {
+        alignas(64) int8_t high[GROUP], low[GROUP];
+        if (left >= GROUP) {
+            scales[g] = pack_group(x, high, low);
+        } else {
+            float part[GROUP] = {};
+            if (left > 0) std::memcpy(part, x, left * sizeof *x);
+            scales[g] = pack_group(part, high, low);
+        }
+        for (int v = 0; v < V; ++v) {
+            std::memcpy(to_high + v * BLOCK + g * PIECE, high + v * PIECE, PIECE);
+            std::memcpy(to_low + v * BLOCK + g * PIECE, low + v * PIECE, PIECE);
+        }
+    }
 }
 
 // What depends on the sums of a chunk's integers, those of lanes and of groups. A lane is of one group.
@@ -170,24 +192,9 @@ template <int K>
 inline void pack_input(float* __restrict packed, const float* __restrict x) {
     auto& to = *reinterpret_cast<PackedInput<K>*>(packed);
     each_chunk<Planes<K>::BLOCKS>([&](int b, auto blocks) {
-        constexpr int V = blocks, PIECE = GROUP / V;
-        int8_t *const to_high = to.high + b * BLOCK, *const to_low = to.low + b * BLOCK;
-        for (int g = 0; g < 2 * V; ++g) {
-            const int64_t first = b * BLOCK + g * GROUP;
-            alignas(64) int8_t high[GROUP], low[GROUP];
-            float& scale = to.scales[2 * b + g];
-            if (first + GROUP <= K) {
-                scale = pack_group<K>(x + first, high, low);
-            } else {
-                float part[GROUP] = {};
-                if (first < K) std::memcpy(part, x + first, (K - first) * sizeof *x);
-                scale = pack_group<K>(part, high, low);
-            }
-            for (int v = 0; v < V; ++v) {
-                std::memcpy(to_high + v * BLOCK + g * PIECE, high + v * PIECE, PIECE);
-                std::memcpy(to_low + v * BLOCK + g * PIECE, low + v * PIECE, PIECE);
-            }
-        }
+        constexpr int V = blocks;
+        pack_chunk<V>(to.high + b * BLOCK, to.low + b * BLOCK, to.scales + 2 * b, x + b * BLOCK,
+                      K - b * BLOCK);
         sum_chunk<K, V>(to, b);
     });
 }
