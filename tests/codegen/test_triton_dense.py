@@ -11,6 +11,7 @@ from triton_support import ROWS, Program, begin, check, fits
 from xdsl.dialects.builtin import ModuleOp, bf16, f32
 from xdsl.ir import Attribute, SSAValue
 
+from sparsecomp.codegen.triton import attention as attending
 from sparsecomp.codegen.triton import dense, parts
 from sparsecomp.dialects import exec, spz
 from sparsecomp.dialects.exec import Fold, Index, Layout, NormKind, Part
@@ -133,7 +134,7 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (dense, parts):
         monkeypatch.setattr(module, "PROGRAMS", 4)
     monkeypatch.setattr(parts, "MAX_SPLITS", 3)
-    monkeypatch.setattr(dense, "CACHED", dict.fromkeys(dense.CACHED, 256))
+    monkeypatch.setattr(attending, "CACHED", dict.fromkeys(attending.CACHED, 256))
 
 
 @FLOATS

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from sparsecomp.dialects import exec
 from sparsecomp.errors import SparsecompError
 
-from . import dense, sparse
+from . import attention, dense, sparse
 from .beside import side_by_side
 from .call import Call, Scope
 from .chosen import Selections
 from .dense import scored_rows
 from .sparse import scored_neurons
 
-CALLS = dense.CALLS | sparse.CALLS
+CALLS = attention.CALLS | dense.CALLS | sparse.CALLS
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def launch(scope: Scope, op: exec.Launch) -> list[Call]:
     """Raises SparsecompError for kernels that cannot be one."""
     match op.kernels:
         case [exec.Append() as new, exec.Attend() as attend]:
-            return dense.attend(scope, attend, new)
+            return attention.attend(scope, attend, new)
     match Parts.of(op):
         case Parts(_, (exec.Linear() | exec.Neurons() as body,), selections) if selections:
             return [_scored(op, body, selections)]

@@ -17,6 +17,10 @@ SCORING_TILE = 2 * TILE
 """The same of a program that chooses from what it computes: there are fewer of these."""
 ELEMENTS = 512
 """Of a row, for a program that does little else than read and write."""
+TILE_ROWS = 64
+"""Rows of activations that a program multiplies at once, at most."""
+LEAST_DOT = 16
+"""The least size that tensor cores take."""
 ELEMENTS_PER_THREAD = 16
 """Of a program that does little else than read and write."""
 
