@@ -118,6 +118,7 @@ class Call:
     rings: dict[int, Ring]
     stored: Stored
     add_up: AddUp | None
+    integers: bool
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,8 @@ class Session:
 
     `capacity` is how many positions it can hold, `positions` what tables are made for. `reverse`
     runs the last worker first: the results must be the same. `add_up` is how a module that is one
-    rank's reaches the others.
+    rank's reaches the others. With `integers` a prompt's activations are rounded as a decode step's
+    are where quantised rows are multiplied: so native programs do with VNNI.
     """
 
     def __init__(
@@ -226,8 +228,10 @@ class Session:
         capacity: int | None = None,
         reverse: bool = False,
         add_up: AddUp | None = None,
+        integers: bool = False,
     ):
         self.add_up = add_up
+        self.integers = integers
         self.programs = {op.sym_name.data: op for op in module.ops if isinstance(op, exec.Program)}
         self.reverse = reverse
         self.stored = Stored(module, weights, positions)
@@ -277,6 +281,7 @@ class Session:
             self.rings,
             self.stored,
             self.add_up,
+            self.integers,
         )
         n = len(tokens)
         by_rows = program.tile.value.data > 1

@@ -57,10 +57,17 @@ def norm(w: Worker, op: exec.Norm) -> None:
 def quantize(w: Worker, op: exec.Quantize) -> None:
     """Here the values that the codes stand for, and zeros behind them."""
     x, out = w.tensor(op.x), w.tensor(op.out)
-    groups = F.pad(x, (0, out.shape[-1] - x.shape[-1])).view(-1, nibbles.GROUP)
+    out.copy_(_rounded(F.pad(x, (0, out.shape[-1] - x.shape[-1]))))
+
+
+def _rounded(x: torch.Tensor) -> torch.Tensor:
+    """Factors (.., width) in 15 bits."""
+    width = x.shape[-1]
+    padded = F.pad(x, (0, -width % nibbles.GROUP))
+    groups = padded.reshape(-1, nibbles.GROUP)
     scales = groups.abs().amax(1, keepdim=True) / nibbles.FACTOR_STEPS
     codes = (groups / torch.where(scales == 0, 1.0, scales)).round()
-    out.copy_((codes * scales).view_as(out))
+    return (codes * scales).view_as(padded)[..., :width]
 
 
 def _factor(w: Worker, value: SSAValue, weight: torch.Tensor) -> torch.Tensor:
@@ -68,10 +75,22 @@ def _factor(w: Worker, value: SSAValue, weight: torch.Tensor) -> torch.Tensor:
     return w.tensor(value)[..., : weight.shape[-1]]
 
 
+def _prompt_factor(
+    w: Worker, op: exec.Kernel, value: SSAValue, name: str, weight: torch.Tensor
+) -> torch.Tensor:
+    """The same of a kernel that takes many rows, which some processors round."""
+    x = _factor(w, value, weight)
+    if not w.call.integers or op.work_of.mode is not Mode.ROWS:
+        return x
+    storage = exec.find_storage(op, op.properties[name])  # type: ignore[arg-type]
+    by_rows = storage.layout.data is not exec.Layout.COLUMNS
+    return _rounded(x) if storage.quantised and by_rows else x
+
+
 def linear(w: Worker, op: exec.Linear) -> None:
     (weight,), bias = w.weights(op, "weight"), w.weight(op, "bias")
     units = w.units(op, len(weight))
-    x = _factor(w, op.x, weight)
+    x = _prompt_factor(w, op, op.x, "weight", weight)
     y = F.linear(x, weight[units], None if bias is None else bias[units])
     if op.residual is not None:
         y = y + w.tensor(op.residual)[..., units]
@@ -86,7 +105,7 @@ def _project(
 ) -> torch.Tensor:
     """What these rows of a matrix give, with their part of a bias of the op."""
     (x, *_), added = op.inputs, w.weight(op, bias)
-    factor, rows = _factor(w, x, matrix), matrix[units]
+    rows, factor = matrix[units], _prompt_factor(w, op, x, "weights", matrix)
     if isinstance(op, exec.Neurons) and op.coarse is not None:
         factor = _high(factor)
     y = F.linear(factor, rows, None if added is None else added[units])

@@ -14,9 +14,12 @@ from transformers import AutoModelForCausalLM
 import sparsecomp.runtime as rt
 from sparsecomp.compile import compile_model
 from sparsecomp.options import CompileOptions, Dtype, Target
+from sparsecomp.runtime.cpu import this_cpu
 from sparsecomp.sparsify import Sparsified
 
 Logits = npt.NDArray[np.float32]
+VNNI = "avx512_vnni" in this_cpu().flags
+"""Whether native programs multiply prompts in integers."""
 
 
 def compile_dir(
