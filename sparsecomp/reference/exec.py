@@ -118,7 +118,7 @@ class Call:
     rings: dict[int, Ring]
     stored: Stored
     add_up: AddUp | None
-    integers: bool
+    integers: bool = False
 
 
 @dataclass(frozen=True)
