@@ -60,14 +60,17 @@ def quantize(w: Worker, op: exec.Quantize) -> None:
     out.copy_(_rounded(F.pad(x, (0, out.shape[-1] - x.shape[-1]))))
 
 
-def _rounded(x: torch.Tensor) -> torch.Tensor:
-    """Factors (.., width) in 15 bits."""
-    width = x.shape[-1]
-    padded = F.pad(x, (0, -width % nibbles.GROUP))
-    groups = padded.reshape(-1, nibbles.GROUP)
+def _codes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors (.., width) in 15 bits: codes (groups, GROUP), scales (groups, 1)."""
+    groups = F.pad(x, (0, -x.shape[-1] % nibbles.GROUP)).reshape(-1, nibbles.GROUP)
     scales = groups.abs().amax(1, keepdim=True) / nibbles.FACTOR_STEPS
-    codes = (groups / torch.where(scales == 0, 1.0, scales)).round()
-    return (codes * scales).view_as(padded)[..., :width]
+    return (groups / torch.where(scales == 0, 1.0, scales)).round(), scales
+
+
+def _rounded(x: torch.Tensor) -> torch.Tensor:
+    """Factors (.., width) as their codes have them."""
+    codes, scales = _codes(x)
+    return (codes * scales).view(*x.shape[:-1], -1)[..., : x.shape[-1]]
 
 
 def _factor(w: Worker, value: SSAValue, weight: torch.Tensor) -> torch.Tensor:
@@ -118,12 +121,9 @@ def _project(
 
 def _high(x: torch.Tensor) -> torch.Tensor:
     """Factors (1, width) of 15 bits rounded to their high 8: what coarse values are made of."""
-    width = x.shape[-1]
-    groups = F.pad(x, (0, -width % nibbles.GROUP)).view(-1, nibbles.GROUP)
-    scales = groups.abs().amax(1, keepdim=True) / nibbles.FACTOR_STEPS
-    codes = (groups / torch.where(scales == 0, 1.0, scales)).round()
+    codes, scales = _codes(x)
     high = ((codes + 64) / 128).floor()
-    return (128 * high * scales).view(1, -1)[:, :width]
+    return (128 * high * scales).view(1, -1)[:, : x.shape[-1]]
 
 
 def _values(
