@@ -3,8 +3,10 @@
 The first matrices of a block keep the rows of the rank's units, the last one their columns, so a
 block gives a part of a sum, which `spz.all_reduce` completes (Megatron-LM, arXiv 1909.08053,
 section 3). A selection is made by each rank among its own units: no rank needs the scores of
-another (DA-TOP-k of HiRE, arXiv 2402.09360). Heads are shared out in groups that have keys and
-values in common. Shares may differ by a group, and a rank that has none adds nothing.
+another (DA-TOP-k of HiRE, arXiv 2402.09360). What is probable among all rows of a vocabulary is so
+among a rank's own, and the best of all are among the best of each: the candidates of the ranks
+together are a superset of what one device would read. Heads are shared out in groups that have keys
+and values in common. Shares may differ by a group, and a rank that has none adds nothing.
 
 What cannot be proved to fall into units stays whole on every rank.
 """
@@ -33,6 +35,7 @@ from .schedule_workers import FLOATS_PER_LINE, NEURONS_PER_BLOCK
 
 MlpOp = spz.Mlp | spz.GatedMlp | spz.SparseMlp
 Projection = spz.Linear | spz.SparseLinear
+HeadOp = spz.LmHead | spz.SparseHead
 
 
 @dataclass(frozen=True)
@@ -176,14 +179,25 @@ class _Rank:
         self.weights(heads.output, groups, "weight", dim=1)
         self.bias(heads.output, "bias")
 
-    def head(self, op: spz.LmHead) -> None:
+    def head(self, op: HeadOp) -> None:
         rows = _vocabulary(self.shapes, op)
         lines = rows >= FLOATS_PER_LINE * self.ctx.ranks
         grain = FLOATS_PER_LINE if lines else 1
         vocabulary = self.part(rows, grain)
+        for before in _chosen_by(op):
+            self.weights(before, vocabulary, "rows", "bias")
+            if isinstance(before, spz.Select):
+                self._among(before, vocabulary)
+            self.value(before.results[0], vocabulary)
         self.weights(op, vocabulary, "weight", "bias")
         for scores in (op, *(_to_return(op) or ())):
             self._cut(scores, vocabulary)
+
+    def _among(self, select: spz.Select, part: Part) -> None:
+        """The best of the rank's units: all that are wanted may be there."""
+        assert select.count is not None and select.group is not None
+        select.count = IntegerAttr(min(select.count.value.data, part.count), i64)
+        select.group = IntegerAttr(part.count, i64)
 
     def _cut(self, op: Operation, part: Part) -> None:
         """An op on whole rows becomes that op on some units."""
@@ -343,8 +357,20 @@ def _knows_others(op: MlpOp) -> bool:
     return not isinstance(select, spz.Select) or select.scores is not op.values
 
 
-def _vocabulary(shapes: dict[str, tuple[int, ...]], op: spz.LmHead) -> int:
+def _vocabulary(shapes: dict[str, tuple[int, ...]], op: HeadOp) -> int:
     return shapes[op.weight.string_value()][0]
+
+
+def _chosen_by(op: HeadOp) -> list[Operation]:
+    """What scores a head's vocabulary and chooses from it, in order."""
+    found: list[Operation] = []
+    todo: list[Operation] = [op]
+    while todo:
+        owners = [operand.owner for operand in todo.pop().operands]
+        new = [o for o in owners if isinstance(o, spz.Sketch | spz.Select) and o not in found]
+        found += new
+        todo += new
+    return [o for o in op.parent_block().ops if o in found]
 
 
 def _grains(module: ModuleOp) -> dict[str, int]:
@@ -364,7 +390,7 @@ def _grains(module: ModuleOp) -> dict[str, int]:
 def _split_heads(module: ModuleOp, ranks: int, shapes: dict[str, tuple[int, ...]]) -> bool:
     """Whether every function scores the vocabulary row by row, and there are rows for each rank."""
     for func in functions(module):
-        heads = [op for op in func.body.block.ops if isinstance(op, spz.LmHead)]
+        heads = [op for op in func.body.block.ops if isinstance(op, HeadOp)]
         if len(heads) != 1 or _vocabulary(shapes, heads[0]) < ranks:
             return False
         if len(shape_of(heads[0].x)) != 2 or _to_return(heads[0]) is None:
@@ -391,7 +417,7 @@ class Shard(Pass):
                         rank.mlp(op, grains.get(op.down.string_value(), NEURONS_PER_BLOCK))
                     case spz.CachedAttention():
                         rank.attention(op)
-                    case spz.LmHead() if split_heads:
+                    case spz.LmHead() | spz.SparseHead() if split_heads:
                         rank.head(op)
             _update_type(func)
         region_dce(module.body)

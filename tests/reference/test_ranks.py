@@ -25,7 +25,7 @@ from sparsecomp.reference.exec import Session
 from sparsecomp.reference.interpreter import Interpreter
 from sparsecomp.reference.spz import KVCache
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import Approximate, Cutoff, Exact, LowRank
+from sparsecomp.sparsity import Approximate, Cutoff, Exact, LowRank, Sketch
 
 POSITIONS, PROMPT, LENGTH, ROWS = 64, 7, 10, 2
 MAX_ERROR = 1e-5
@@ -203,3 +203,24 @@ def test_selected_heads(tmp_path: Path) -> None:
     assert error(model.side_by_side(modules, functions), expected) < MAX_ERROR
     scheduled = [model.scheduled(rank, 2) for rank in range(2)]
     assert error(model.side_by_side(scheduled, programs_in(True)), expected) < MAX_ERROR
+
+
+def test_each_rank_reads_its_own_candidates(tmp_path: Path) -> None:
+    """Of a sketched head: what is probable among all, and the best of each rank besides."""
+    path = make_model_dir("gemma2", tmp_path, vocab_size=80)  # caps its logits
+    best = [60.0 * (row % 7 == 1) for row in range(80)]
+    sketch = Sketch(count=1, probability=1e-12, density=12 / 80, offset=0.25)
+    model = Model(path, impose({"lm_head": sketch}, 32, 80, best))
+    expected = functions(model.module, model.weights, None)
+    modules = [model.of(rank, 3) for rank in range(3)]
+    shapes = [op.result.type.get_shape() for op in modules[2].walk() if isinstance(op, spz.Sketch)]
+    assert shapes == [(1, 16)]
+    assert error(model.side_by_side(modules, functions), expected) < MAX_ERROR
+    many = Model(path, impose({"lm_head": Sketch(count=20, density=0.25, offset=0.25)}, 32, 80))
+    counts = [
+        op.count.value.data
+        for rank in range(3)
+        for op in many.of(rank, 3).walk()
+        if isinstance(op, spz.Select) and op.count is not None
+    ]
+    assert counts == [20, 20, 16]
