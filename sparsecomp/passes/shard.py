@@ -362,7 +362,7 @@ def _vocabulary(shapes: dict[str, tuple[int, ...]], op: HeadOp) -> int:
 
 
 def _chosen_by(op: HeadOp) -> list[Operation]:
-    """What scores a head's vocabulary and chooses from it, in order."""
+    """What scores a head's vocabulary and chooses from it."""
     found: list[Operation] = []
     todo: list[Operation] = [op]
     while todo:
@@ -370,7 +370,7 @@ def _chosen_by(op: HeadOp) -> list[Operation]:
         new = [o for o in owners if isinstance(o, spz.Sketch | spz.Select) and o not in found]
         found += new
         todo += new
-    return [o for o in op.parent_block().ops if o in found]
+    return found
 
 
 def _grains(module: ModuleOp) -> dict[str, int]:
