@@ -35,7 +35,18 @@ from sparsecomp.reference.evaluate import evaluate
 from sparsecomp.reference.exec import Session
 from sparsecomp.runtime import load
 from sparsecomp.sparsify import Sparsified
-from sparsecomp.sparsity import Choice, Cutoff, Exact, LowRank, Narrow, Nested, Option, Plan, Sketch
+from sparsecomp.sparsity import (
+    Cascade,
+    Choice,
+    Cutoff,
+    Exact,
+    LowRank,
+    Narrow,
+    Nested,
+    Option,
+    Plan,
+    Sketch,
+)
 
 TOLERANCES = {Dtype.F32: 2e-4, Dtype.BF16: 2e-2, Dtype.INT8: 2e-2, Dtype.INT4: 2e-2}
 """f32 differs by the order of sums; in bf16 a key or a value may be rounded the other way; in 8 and
@@ -118,6 +129,10 @@ def cases() -> list[Case]:
     nested: dict[str, Choice] = {f"{module}.mlp": sort for module in modules}
     sketch = {"lm_head": Sketch(count=128, density=0.2, offset=0.25)}
     found.append(Case("llama, nested, head sketched", "llama", Dtype.INT8, {**nested, **sketch}))
+    steps = Cascade(
+        count=128, density=0.2, offset=0.25, first_count=256, first_density=0.3, first_offset=-0.5
+    )
+    found.append(Case("llama, head in steps", "llama", Dtype.INT8, {"lm_head": steps}))
     return found
 
 

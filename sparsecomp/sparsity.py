@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from sparsecomp import sketches
 from sparsecomp.errors import SparsecompError
 
 
@@ -146,15 +147,54 @@ class Sketch:
     offset: float
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise SparsecompError(f"count is {self.count}; it must be at least 1")
-        if not 0.0 < self.probability <= 1.0:
+        _check_scored(self.count, self.probability, self.density, self.offset)
+
+    @property
+    def bits(self) -> int:
+        """Of a coarse weight of the sketch that scores all rows."""
+        return sketches.BITS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cascade(Sketch):
+    """A sketch of fewer bits for all rows, and what it leaves of them for those that score best:
+    `first_count` of them and all that are more probable than `first_probability`, a share
+    `first_density` of the vocabulary, are scored once more before candidates are chosen (HiRE's
+    approximation, in two steps). The scores of the others are the first ones plus `first_offset`.
+    """
+
+    first_count: int
+    first_probability: float = 1.0
+    first_density: float
+    first_offset: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.first_count, self.first_probability, self.first_density, self.first_offset
+        _check_scored(*given, prefix="first_")
+        if self.first_count < self.count:
             raise SparsecompError(
-                f"probability is {self.probability}; it must be above 0 and at most 1"
+                f"first_count is {self.first_count}; it must be at least the count {self.count}"
             )
-        _check_shares(self.density)
-        if not math.isfinite(self.offset):
-            raise SparsecompError(f"offset is {self.offset}; it must be a finite number")
+
+    @property
+    def bits(self) -> int:
+        return sketches.FIRST_BITS
+
+
+def _check_scored(
+    count: int, probability: float, density: float, offset: float, prefix: str = ""
+) -> None:
+    """Raises SparsecompError for what cannot choose rows by their scores."""
+    if count < 1:
+        raise SparsecompError(f"{prefix}count is {count}; it must be at least 1")
+    if not 0.0 < probability <= 1.0:
+        raise SparsecompError(
+            f"{prefix}probability is {probability}; it must be above 0 and at most 1"
+        )
+    _check_shares(density)
+    if not math.isfinite(offset):
+        raise SparsecompError(f"{prefix}offset is {offset}; it must be a finite number")
 
 
 FULL_BITS, FEWER_BITS = 8, (6, 5, 4)
@@ -196,7 +236,7 @@ class Narrow:
         return 1.0
 
 
-Selective = LowRank | Approximate | Cutoff | Nested | Sketch
+Selective = LowRank | Approximate | Cutoff | Nested | Sketch | Cascade
 """Choices that leave units unread, token by token."""
 Choice = Selective | Narrow
 KINDS: Mapping[
@@ -208,13 +248,14 @@ KINDS: Mapping[
     "cutoff": Cutoff,
     "nested": Nested,
     "sketch": Sketch,
+    "cascade": Cascade,
     "narrow": Narrow,
 }
 """The names of the kinds in IR and recipes."""
 
 
 def kind_of(choice: Choice) -> str:
-    return next(name for name, kind in KINDS.items() if isinstance(choice, kind))
+    return next(name for name, kind in KINDS.items() if type(choice) is kind)
 
 
 @dataclass(frozen=True)

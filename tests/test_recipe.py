@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from sparsecomp.errors import SparsecompError
 from sparsecomp.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
-from sparsecomp.sparsity import Approximate, Choice, Cutoff, Exact, LowRank, Narrow, Nested, Sketch
+from sparsecomp.sparsity import (
+    Approximate,
+    Cascade,
+    Choice,
+    Cutoff,
+    Exact,
+    LowRank,
+    Narrow,
+    Nested,
+    Sketch,
+)
 
 SHARES = st.floats(0, 1)
 LOW_RANKS = st.builds(
@@ -37,6 +47,16 @@ SKETCHES = st.builds(
     density=SHARES,
     offset=st.floats(-9, 9),
 )
+CASCADES = st.builds(
+    Cascade,
+    count=st.integers(1, 512),
+    density=SHARES,
+    offset=st.floats(-9, 9),
+    first_count=st.integers(512, 1024),
+    first_probability=st.floats(0, 1, exclude_min=True),
+    first_density=SHARES,
+    first_offset=st.floats(-9, 9),
+)
 CUTOFFS = st.builds(Cutoff, of=st.sampled_from(Exact), threshold=st.floats(0, 1e6), density=SHARES)
 NESTED = st.builds(
     Nested,
@@ -59,7 +79,7 @@ NAMES = st.from_regex(r"model\.layers\.[0-9]\.(mlp|self_attn)", fullmatch=True)
 
 @given(
     st.dictionaries(
-        NAMES, st.none() | LOW_RANKS | APPROXIMATE | CUTOFFS | NESTED | NARROW | SKETCHES
+        NAMES, st.none() | LOW_RANKS | APPROXIMATE | CUTOFFS | NESTED | NARROW | SKETCHES | CASCADES
     ),
     st.integers(0, 2**31),
     st.lists(NAMES, max_size=3),
@@ -117,6 +137,18 @@ BLOCK = "recipe: 1\nblocks:\n  mlp: "
         (
             BLOCK + "{kind: sketch, count: 1, probability: 0, density: 1, offset: 0}",
             "mlp: probability is 0.0; it must be above 0 and at most 1",
+        ),
+        (
+            BLOCK
+            + "{kind: cascade, count: 9, density: 1, offset: 0, first_count: 8, first_density: 1, "
+            "first_offset: 0}",
+            "mlp: first_count is 8; it must be at least the count 9",
+        ),
+        (
+            BLOCK
+            + "{kind: cascade, count: 9, density: 1, offset: 0, first_count: 9, first_density: 1, "
+            "first_offset: .inf}",
+            "mlp: first_offset is inf; it must be a finite number",
         ),
         (BLOCK + "{kind: low_rank, rank: true, density: 1, active: 1}", "mlp: rank is True"),
         (BLOCK + "{kind: low_rank, rank: 0, density: 1, active: 1}", "mlp: rank is 0"),

@@ -35,6 +35,7 @@ from sparsecomp.rounding import Rounded, rounded
 from sparsecomp.sparsity import (
     FULL_BITS,
     Approximate,
+    Cascade,
     Choice,
     Exact,
     LowRank,
@@ -48,12 +49,15 @@ from sparsecomp.sparsity import (
 from .approximation import Approximation, Inputs, approximate
 from .candidates import (
     APPROXIMATED,
+    FEWEST_REFINED,
     FEWEST_SKETCHED,
     approximated,
     approximation_ranks,
     cutoff,
     cutoffs,
     densities,
+    first_probabilities,
+    last_probabilities,
     narrow,
     nested,
     of_activity,
@@ -69,7 +73,7 @@ from .material import heads_material, neurons_material
 from .price import Candidate, price
 from .recordings import Recordings
 from .resumable import Resumable
-from .sketch import HeadSketch, fit, recall
+from .sketch import HeadSketch, fit, fit_cascade, recall
 from .store import Store
 from .text import Split, Splits
 
@@ -343,7 +347,7 @@ class Calibration:
         return self._sketches[module]
 
     def _sketched(self, block: HeadBlock, model: Resumable) -> list[Candidate]:
-        """The head by its sketch, with as many candidates as are worth a price."""
+        """The head by its sketch, or a cascade, with as many candidates as are worth a price."""
         inputs = self.recordings.heads[block.module].inputs
         at = torch.linspace(0, len(inputs) - 1, min(FITTED_ROWS, len(inputs))).long()
         x = inputs[at].float()
@@ -352,9 +356,16 @@ class Calibration:
         scores = self.sketch(block.module).scores(x)
         finish = functools.partial(model.finish, block)
         choices = [
-            fit(FEWEST_SKETCHED, probability, logits, scores, finish)
+            fit(FEWEST_SKETCHED, probability, logits, scores.plain, finish)
             for probability in probabilities(block.units)
         ]
+        if scores.first is not None:
+            for first in first_probabilities(block.units):
+                worth = fit(FEWEST_REFINED, first, logits, scores.first, finish)
+                choices += [
+                    fit_cascade(worth, FEWEST_SKETCHED, last, logits, scores, finish)
+                    for last in last_probabilities(block.units)
+                ]
         return [Candidate(choice, recall(choice, logits, scores)) for choice in choices]
 
     # ---- choices ----
@@ -463,6 +474,9 @@ def _check_fits(block: Block, choice: Choice) -> None:
             problem = f"rank is {choice.rank}; it can be {inputs} at most here"
         case Sketch() if isinstance(block, HeadBlock) and choice.count > block.units:
             problem = f"count is {choice.count}; the vocabulary has {block.units:,} rows"
+        case Cascade() if isinstance(block, HeadBlock) and choice.first_count > block.units:
+            rows = f"the vocabulary has {block.units:,} rows"
+            problem = f"first_count is {choice.first_count}; {rows}"
         case _:
             return
     raise SparsecompError(f"{block.module}: {problem}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from sparsecomp.passes.blocks import AttentionBlock, Block, MlpBlock
 from sparsecomp.sparsity import (
@@ -33,6 +33,10 @@ PROBABLE = (2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18)
 of a sketched head."""
 FEWEST_SKETCHED = 256
 """Candidates: the 50 best are to be among them."""
+PROBABLE_FIRST, PROBABLE_LAST = (0.04, 0.02, 0.01), (2.0, 1.0, 0.5)
+"""The same for the rows that a cascade scores once more, and for its candidates."""
+FEWEST_REFINED = 512
+"""Of the former."""
 KEPT = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 """Shares of the neurons that add something, to keep by a cutoff."""
 FINE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
@@ -129,7 +133,21 @@ def predicted(block: Block, rank: int, point: Point, lookahead: int) -> Candidat
 
 def probabilities(units: int) -> list[float]:
     """From which on to compute rows of a vocabulary exactly; none where few rows are all."""
-    return [share / units for share in PROBABLE] if units > FEWEST_SKETCHED else []
+    return _shares(units, FEWEST_SKETCHED, PROBABLE)
+
+
+def first_probabilities(units: int) -> list[float]:
+    """From which on a cascade scores rows once more."""
+    return _shares(units, FEWEST_REFINED, PROBABLE_FIRST)
+
+
+def last_probabilities(units: int) -> list[float]:
+    """From which on it computes them exactly."""
+    return _shares(units, FEWEST_SKETCHED, PROBABLE_LAST)
+
+
+def _shares(units: int, fewest: int, shares: Sequence[float]) -> list[float]:
+    return [share / units for share in shares] if units > fewest else []
 
 
 def densities(block: Block, record: MlpRecord | None) -> list[float]:

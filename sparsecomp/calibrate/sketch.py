@@ -10,12 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch.nn import functional as F
 
-from sparsecomp.sketch_rounding import round_factors, rounded_sketch
-from sparsecomp.sparsity import Sketch
+from sparsecomp import sketches
+from sparsecomp.sketch_rounding import (
+    Refinement,
+    RoundedSketch,
+    refinement_of,
+    round_factors,
+    rounded_sketch,
+)
+from sparsecomp.sparsity import Cascade, Sketch
 
 TOP = 50
 """Of the largest logits: those that should be among the candidates."""
@@ -52,11 +60,47 @@ class HeadSketch:
         start = F.linear(mean, weight, bias)
         return HeadSketch(axes, -(axes @ mean), rows / sizes, start)
 
-    def scores(self, x: torch.Tensor) -> torch.Tensor:
-        """(T, in) -> (T, V), with the roundings of a compiled sketch."""
-        rows = rounded_sketch(self.rows).values(self.rows.shape[1])
+    @cached_property
+    def _plain(self) -> RoundedSketch:
+        return rounded_sketch(self.rows)
+
+    @cached_property
+    def _first(self) -> tuple[RoundedSketch, Refinement]:
+        return rounded_sketch(self.rows, sketches.FIRST_BITS), refinement_of(self.rows)
+
+    def scores(self, x: torch.Tensor) -> Scores:
+        """By inputs (T, in), with the roundings of compiled sketches."""
         turned = F.linear(x, self.axes, self.axes_bias)
-        return F.linear(round_factors(turned[:, :-1]), rows, self.bias) + turned[:, -1:]
+        factors, common = turned[:, :-1], turned[:, -1:]
+        axes = self.rows.shape[1]
+
+        def by(sketch: RoundedSketch) -> torch.Tensor:
+            groups = [group for group, _ in sketches.groups(axes, sketch.bits)]
+            return F.linear(round_factors(factors, groups), sketch.values(axes), self.bias) + common
+
+        if not sketches.refined_groups(axes):
+            return Scores(by(self._plain))
+        first, refinement = self._first
+        refined = round_factors(factors, sketches.refined_groups(axes))
+        added = F.linear(refined, refinement.values(axes))
+        return Scores(by(self._plain), by(first), added)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of a vocabulary (T, V): by a plain sketch, by the first one of a cascade, and what its
+    refinement adds; None where all axes are fine, so that there is none."""
+
+    plain: torch.Tensor
+    first: torch.Tensor | None = None
+    added: torch.Tensor | None = None
+
+    def by(self, choice: Sketch) -> torch.Tensor:
+        """Those by which candidates are chosen, (T, V)."""
+        if not isinstance(choice, Cascade) or self.first is None or self.added is None:
+            return self.plain
+        worth = candidates(choice.first_count, choice.first_probability, self.first)
+        return self.first + torch.where(worth, self.added, choice.first_offset)
 
 
 def best(scores: torch.Tensor, count: int) -> torch.Tensor:
@@ -70,36 +114,74 @@ def candidates(count: int, probability: float, scores: torch.Tensor) -> torch.Te
     return best(scores, count) | (scores.softmax(1) > probability)
 
 
-def sketched(choice: Sketch, logits: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """What the head gives: (T, V) logits of the candidates, else from the scores (T, V)."""
-    chosen = candidates(choice.count, choice.probability, scores)
-    return torch.where(chosen, logits, scores + choice.offset)
+def sketched(choice: Sketch, logits: torch.Tensor, scores: Scores) -> torch.Tensor:
+    """What the head gives: (T, V) logits of the candidates, else from the scores."""
+    by = scores.by(choice)
+    chosen = candidates(choice.count, choice.probability, by)
+    return torch.where(chosen, logits, by + choice.offset)
 
 
 def fit(
     count: int, probability: float, logits: torch.Tensor, scores: torch.Tensor, finish: Finish
 ) -> Sketch:
-    """The choice of these candidates, with the density and the offset of these rows: the one for
-    which KL(exact || sketched) is least."""
-    log_p = F.log_softmax(finish(logits), 1)
+    """The choice of these candidates by scores (T, V), with the density and the offset of these
+    rows: the one for which KL(exact || sketched) is least."""
     chosen = candidates(count, probability, scores)
-
-    def divergence(offset: float) -> float:
-        log_q = F.log_softmax(finish(torch.where(chosen, logits, scores + offset)), 1)
-        return float(F.kl_div(log_q, log_p, reduction="batchmean", log_target=True))
-
+    divergence = _divergence(logits, finish)
     return Sketch(
         count=count,
         probability=probability,
         density=float(chosen.float().mean()),
-        offset=_least(divergence, *OFFSETS),
+        offset=_least(lambda o: divergence(torch.where(chosen, logits, scores + o)), *OFFSETS),
     )
 
 
-def recall(choice: Sketch, logits: torch.Tensor, scores: torch.Tensor) -> float:
+def fit_cascade(
+    first: Sketch,
+    count: int,
+    probability: float,
+    logits: torch.Tensor,
+    scores: Scores,
+    finish: Finish,
+) -> Cascade:
+    """The same by a cascade, of which `first` is fitted to the scores of the first sketch: the rows
+    that it would compute exactly are those that are scored once more."""
+    assert scores.first is not None and scores.added is not None
+    worth = candidates(first.count, first.probability, scores.first)
+    by = scores.first + torch.where(worth, scores.added, first.offset)
+    chosen = candidates(count, probability, by)
+    divergence = _divergence(logits, finish)
+    # The offset of the others stays what it is without the second one.
+    offset = _least(
+        lambda o: divergence(torch.where(chosen, logits, torch.where(worth, by + o, by))), *OFFSETS
+    )
+    return Cascade(
+        count=count,
+        probability=probability,
+        density=float(chosen.float().mean()),
+        offset=offset,
+        first_count=first.count,
+        first_probability=first.probability,
+        first_density=first.density,
+        first_offset=round(first.offset - offset, 3),
+    )
+
+
+def _divergence(logits: torch.Tensor, finish: Finish) -> Callable[[torch.Tensor], float]:
+    """KL(exact || given) of what a head could give in place of logits (T, V), nats a token."""
+    log_p = F.log_softmax(finish(logits), 1)
+
+    def divergence(given: torch.Tensor) -> float:
+        log_q = F.log_softmax(finish(given), 1)
+        return float(F.kl_div(log_q, log_p, reduction="batchmean", log_target=True))
+
+    return divergence
+
+
+def recall(choice: Sketch, logits: torch.Tensor, scores: Scores) -> float:
     """The share of the TOP largest logits of each row that are among the candidates."""
     top = logits.topk(min(TOP, logits.shape[1]), 1).indices
-    chosen = candidates(choice.count, choice.probability, scores)
+    chosen = candidates(choice.count, choice.probability, scores.by(choice))
     return float(chosen.gather(1, top).float().mean())
 
 

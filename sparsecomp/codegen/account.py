@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from xdsl.dialects.builtin import MemRefType, ModuleOp
-from xdsl.ir import Operation
+from xdsl.dialects.builtin import FloatAttr, MemRefType, ModuleOp
+from xdsl.ir import Operation, SSAValue
 
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.reads import (
@@ -15,6 +15,7 @@ from sparsecomp.dialects.reads import (
     coarse_bytes,
     correction_of,
     neuron_bytes,
+    refined_bytes,
     tables_of,
     weight_bytes,
     weights_of,
@@ -29,6 +30,7 @@ KERNEL_PARTS: dict[type[Operation], Part] = {
     exec.Neurons: Part.MLP,
     exec.SparseMlp: Part.MLP,
     exec.Sketch: Part.PREDICTORS,
+    exec.Refine: Part.HEAD,
     exec.SparseHead: Part.HEAD,
     exec.ExpertLinear: Part.MLP,
     exec.Sum: Part.MLP,
@@ -105,9 +107,10 @@ def blocks(module: ModuleOp) -> tuple[Block, ...]:
     found = []
     writer: dict[exec.Buffer | None, exec.Kernel] = {}
     for op in _program(module, DECODE).walk():
-        if isinstance(op, exec.Select) and not _is_rest(op):
+        if isinstance(op, exec.Select) and not (_is_rest(op) or _refined(op)):
             predictor = round(sum(weight_bytes(p) for p in _predictor(op, writer)))
-            found.append(_block(op, predictor, where))
+            refine = writer.get(exec.buffer_of(op.x))
+            found.append(_block(op, predictor, where, refine))
         if isinstance(op, exec.Kernel) and not isinstance(op, exec.Launch):
             writer |= dict.fromkeys(map(exec.buffer_of, op.outputs), op)
     return tuple(found)
@@ -121,18 +124,27 @@ def _is_rest(select: exec.Select) -> bool:
     )
 
 
+def _refined(select: exec.Select) -> bool:
+    """Whether it lists the rows of a head that are scored once more."""
+    return any(isinstance(use.operation, exec.Refine) for use in select.out.uses)
+
+
 def _predictor(
     op: exec.Kernel, writer: Mapping[exec.Buffer | None, exec.Kernel]
 ) -> Iterator[exec.Kernel]:
-    """The kernels, up to a selection, that are there for it alone."""
-    if _part(op) is Part.PREDICTORS or isinstance(op, exec.Quantize):
-        yield op
+    """The kernels, up to a selection, that are there for it alone; but for a refinement, of which
+    the program counts what is read."""
+    if _part(op) is Part.PREDICTORS or isinstance(op, exec.Quantize | exec.Refine):
+        if not isinstance(op, exec.Refine):
+            yield op
         before = writer.get(exec.buffer_of(op.inputs[0]))
         if before is not None:
             yield from _predictor(before, writer)
 
 
-def _block(select: exec.Select, predictor_bytes: int, where: Counters) -> Block:
+def _block(
+    select: exec.Select, predictor_bytes: int, where: Counters, scored_by: exec.Kernel | None
+) -> Block:
     readers = [use.operation for use in select.out.uses]
     mlp = next((op for op in readers if isinstance(op, exec.SparseMlp)), None)
     if mlp is not None:
@@ -159,7 +171,7 @@ def _block(select: exec.Select, predictor_bytes: int, where: Counters) -> Block:
         chosen_counter=where.chosen[select],
         active_counter=further,
         trace=where.trace[select],
-        coarse=None if mlp is None else _coarse_units(mlp, where),
+        coarse=_coarse_units(mlp or scored_by, where),
     )
 
 
@@ -171,12 +183,17 @@ def _fewest(select: exec.Select, units: int) -> int:
     return units // group * count + min(units % group, count)
 
 
-def _coarse_units(mlp: exec.SparseMlp, where: Counters) -> CoarseUnits | None:
-    if mlp.rest is None or mlp.rest_density is None:
-        return None
+def _coarse_units(op: exec.Kernel | None, where: Counters) -> CoarseUnits | None:
+    """What is read of units beside those that are chosen."""
+    match op:
+        case exec.SparseMlp(rest=SSAValue() as units, rest_density=FloatAttr() as density):
+            unit = coarse_bytes(op)
+        case exec.Refine(list=units, density=density):
+            unit = refined_bytes(op)
+        case _:
+            return None
     selects = {exec.buffer_of(select.out): counter for select, counter in where.chosen.items()}
-    counter = selects[exec.buffer_of(mlp.rest)]
-    return CoarseUnits(mlp.rest_density.value.data, coarse_bytes(mlp), counter)
+    return CoarseUnits(density.value.data, unit, selects[exec.buffer_of(units)])
 
 
 def _slots(module: ModuleOp) -> list[exec.KVSlot]:

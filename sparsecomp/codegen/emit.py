@@ -28,8 +28,8 @@ from .counters import DECODE, Counters, counters
 HERE = Path(__file__).parent
 HEADERS = (
     "simd", "act", "pool", "tile", "row", "nibbles", "quantized", "matrix", "quantized_tile",
-    "linear", "sparse_linear", "select", "mlp", "sketch", "sparse_head", "attention", "norm",
-    "rope", "embed", "reduce", "fold",
+    "linear", "sparse_linear", "select", "mlp", "sketch", "turns", "refine", "sparse_head",
+    "attention", "norm", "rope", "embed", "reduce", "fold",
 )  # fmt: skip
 """In the order of their includes."""
 FLOAT = 4

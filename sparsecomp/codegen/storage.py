@@ -12,7 +12,12 @@ from sparsecomp.dialects.exec import to_lines
 from sparsecomp.errors import SparsecompError
 from sparsecomp.nibbles import Order
 from sparsecomp.rounding import Rounded, planes, rounded
-from sparsecomp.sketch_rounding import packed_sketch, rounded_sketch
+from sparsecomp.sketch_rounding import (
+    packed_refinement,
+    packed_sketch,
+    refinement_of,
+    rounded_sketch,
+)
 
 Weights = Callable[[str], torch.Tensor]
 
@@ -31,7 +36,10 @@ def storage_bytes(storage: exec.Storage, weights: Weights) -> memoryview:
         parts = [torch.stack(parts, 1).flatten(0, 1)]  # of each a row in turn
     if storage.layout.data is exec.Layout.SKETCH:
         rows, bias = parts
-        packed = packed_sketch(rounded_sketch(rows), bias)
+        packed = packed_sketch(rounded_sketch(rows, storage.bits), bias)
+    elif storage.layout.data is exec.Layout.REFINEMENT:
+        (rows,) = parts
+        packed = packed_refinement(refinement_of(rows))
     elif storage.quantised:
         packed = _sheets(storage, [rounded(_rows(part), storage.bits) for part in parts])
     elif neuron_major:

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from xdsl.dialects.builtin import MemRefType, SymbolRefAttr
 from xdsl.ir import Operation
 
-from sparsecomp import nibbles
+from sparsecomp import nibbles, sketches
 
 from . import exec
 
@@ -52,6 +52,9 @@ def weight_bytes(op: Operation, reading: Reading = Reading.EXPECTED) -> float:
     match op:
         case exec.SparseMlp() | exec.SparseLinear() | exec.SparseHead() if reading is Reading.FIXED:
             return 0
+        case exec.Refine():
+            rows = op.density.value.data * exec.shape_of(op.out)[1]
+            return rows * refined_bytes(op) if reading is Reading.EXPECTED else 0
         case exec.SparseMlp():
             chosen, further = neuron_bytes(op)
             share = op.density.value.data * chosen + op.active.value.data * further
@@ -145,6 +148,11 @@ def block_bytes(op: exec.SparseLinear | exec.SparseHead) -> int:
     """Bytes of one block (of a head, or a row of the vocabulary) of a weight, with its bias."""
     blocks = op.blocks.value.data if isinstance(op, exec.SparseLinear) else exec.shape_of(op.out)[1]
     return sum(storage.bytes for storage in weights_of(op)) // blocks
+
+
+def refined_bytes(op: exec.Refine) -> int:
+    """Bytes of one row of a refinement."""
+    return sketches.refined_row_bytes(exec.find_storage(op, op.rows).dims[1])
 
 
 def correction_of(op: Operation) -> exec.Storage | None:

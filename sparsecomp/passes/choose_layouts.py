@@ -112,6 +112,8 @@ def needs(
             floats = symbols(op, "gate_bias", "up_bias")
         case spz.Sketch():
             yield exec.Layout.SKETCH, symbols(op, "rows", "bias")
+        case spz.Refine():
+            yield exec.Layout.REFINEMENT, symbols(op, "rows")
         case spz.Select():
             floats = symbols(op, "scales")
         case spz.RmsNorm() | spz.LayerNorm():
@@ -238,8 +240,10 @@ class ChooseLayouts(Pass):
                     taken.add(name)
                     storages.add(need, name)
                     element: Attribute = f32
-                    if need[0] is exec.Layout.SKETCH:
-                        element = IntegerType(sketches.COARSE_BITS)
+                    if need[0] is exec.Layout.REFINEMENT:
+                        element = IntegerType(sketches.BITS)
+                    elif isinstance(op, spz.Sketch):
+                        element = IntegerType(op.bits.value.data)
                     elif need[0] is not exec.Layout.FLOATS:
                         stored = declared[need[1][0]].attributes.get("stored")
                         element = stored or UNQUANTISED[ctx.dtype]

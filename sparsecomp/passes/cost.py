@@ -16,6 +16,7 @@ from sparsecomp.options import Dtype
 from sparsecomp.sparsity import (
     FULL_BITS,
     Approximate,
+    Cascade,
     Choice,
     Cutoff,
     Exact,
@@ -130,7 +131,7 @@ class BlockCost:
             return basis + self.units * self.unit.rows * factors
         if isinstance(choice, Sketch):
             axes = (self.inputs + 1) * self._axes_row_bytes()
-            return axes + sketches.sketch_bytes(self.units, self.inputs)
+            return axes + sketches.sketch_bytes(self.units, self.inputs, choice.bits)
         if isinstance(choice, Approximate):
             return self._approximation_bytes(choice)
         down = choice.rank * row_bytes(self.inputs, self.dtype)
@@ -162,6 +163,9 @@ class BlockCost:
             return self.bytes(choice)
         barriers, lists, listed = 2, 1, choice.density * LISTED
         match choice:
+            case Cascade():
+                barriers, lists = 4, 2
+                listed += choice.first_density * LISTED
             case Cutoff():
                 barriers = 1
             case Nested():
@@ -205,7 +209,10 @@ class BlockCost:
             coarse = (unit.column - unit.low_column) * added
             return self.units * (choice.density * fine + choice.coarse * coarse)
         if isinstance(choice, Sketch):
-            return self.units * choice.density * unit.row
+            read = choice.density * unit.row
+            if isinstance(choice, Cascade):
+                read += choice.first_density * sketches.refined_row_bytes(self.inputs)
+            return self.units * read
         if not isinstance(choice, Cutoff):
             further = unit.rest - unit.column + column
             return self.units * (choice.density * unit.row + choice.active * further)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sparsecomp import sketches
 from sparsecomp.dialects import exec
 from sparsecomp.dialects.exec import Layout
 from sparsecomp.dialects.reads import weight_bytes, weights_of
@@ -52,7 +53,9 @@ def _storage(storage: exec.Storage) -> float:
     if layout is Layout.FLOATS:
         return 0.0  # norms and biases: counted as elements
     if layout is Layout.SKETCH:
-        return count * width * SKETCHED
+        return count * sketches.padded(width, storage.bits) * SKETCHED
+    if layout is Layout.REFINEMENT:
+        return count * len(sketches.refined_groups(width)) * sketches.LINE_AXES * SKETCHED
     weight = WEIGHTS[storage.bits]
     row = QUANTISED_ROW if storage.quantised else 0.0
     match layout:

@@ -66,7 +66,7 @@ class Machine:
             case exec.SparseMlp():
                 neurons = exec.find_storage(op, op.weights).dims[0]
                 return weight_bytes(op) + neurons * op.density.value.data * LISTED
-            case exec.SparseHead():
+            case exec.Refine() | exec.SparseHead():
                 rows = shape_of(op.out)[1]
                 return weight_bytes(op) + rows * op.density.value.data * LISTED
             case _:

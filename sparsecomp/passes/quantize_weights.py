@@ -28,6 +28,9 @@ from .narrow import has_long_rows, narrowed
 BITS = {Dtype.INT8: 8, Dtype.INT4: 4}
 CORRECTION_BITS = 4
 
+OWN_BITS = (exec.Layout.FLOATS, exec.Layout.SKETCH, exec.Layout.REFINEMENT)
+"""Layouts that say themselves how many bits a weight takes."""
+
 
 class QuantizeWeights(Pass):
     name = "quantize-weights"
@@ -91,7 +94,7 @@ def _matrices(module: ModuleOp) -> Iterator[Need]:
             if isinstance(op, spz.ExpertLinear):
                 continue  # its kernel multiplies floats
             for need in needs(op, by_columns):
-                if need[0] not in (exec.Layout.FLOATS, exec.Layout.SKETCH):
+                if need[0] not in OWN_BITS:
                     yield need
 
 

@@ -36,6 +36,7 @@ WORK = (
     | exec.SparseMlp
     | exec.SparseLinear
     | exec.Sketch
+    | exec.Refine
     | exec.SparseHead
     | exec.Attend
 )

@@ -100,7 +100,7 @@ class Scheduler:
                 return self._split(self._storage(op).dims[0], NEURONS_PER_BLOCK), Space.PARTS
             case exec.Sketch():
                 return self._split(self._storage(op).dims[0], FLOATS_PER_LINE), Space.SHARED
-            case exec.SparseHead():
+            case exec.Refine() | exec.SparseHead():
                 return WorkAttr.of(Mode.LIST), Space.SHARED
             case exec.SparseMlp():
                 return WorkAttr.of(Mode.LIST), Space.PARTS

@@ -366,10 +366,10 @@ def _chosen_by(op: HeadOp) -> list[Operation]:
     found: list[Operation] = []
     todo: list[Operation] = [op]
     while todo:
-        owners = [operand.owner for operand in todo.pop().operands]
-        new = [o for o in owners if isinstance(o, spz.Sketch | spz.Select) and o not in found]
-        found += new
-        todo += new
+        for owner in (operand.owner for operand in todo.pop().operands):
+            if isinstance(owner, spz.Sketch | spz.Refine | spz.Select) and owner not in found:
+                found.append(owner)
+                todo.append(owner)
     return found
 
 

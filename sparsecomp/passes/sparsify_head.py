@@ -5,10 +5,16 @@
     chosen = select(scores)    the best of them, and all that are probable
     logits = sparse_head(x)    exact where chosen, the scores plus an offset elsewhere
 
+A cascade begins with a sketch of fewer bits and chooses twice, the first time for
+
+    scores = refine(axes)      better ones where chosen, the scores plus an offset elsewhere
+
 What the model does with logits afterwards (a soft cap, a scale) stays behind them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from xdsl.builder import Builder
 from xdsl.dialects.builtin import (
@@ -26,8 +32,9 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, SSAValue
 from xdsl.rewriter import InsertPoint
 
+from sparsecomp import sketches
 from sparsecomp.dialects import spz
-from sparsecomp.sparsity import Sketch
+from sparsecomp.sparsity import Cascade, Sketch
 
 from .base import Form, Pass, PassContext, PassError, functions
 from .blocks import HeadBlock, blocks
@@ -82,7 +89,7 @@ def _sketch(module: ModuleOp, block: HeadBlock, choice: Sketch, ctx: PassContext
         operands: list[SSAValue],
         width: int,
         element: Attribute,
-        properties: dict[str, Attribute | None],
+        properties: Mapping[str, Attribute | None],
     ) -> SSAValue:
         made = kind.create(
             operands=operands,
@@ -92,22 +99,28 @@ def _sketch(module: ModuleOp, block: HeadBlock, choice: Sketch, ctx: PassContext
         )
         return builder.insert(made).results[0]
 
-    density = FloatAttr(choice.density, f64)
-    turned = insert(spz.Linear, [op.x], inputs + 1, f32, {"weight": axes, "bias": axes_bias})
-    scores = insert(spz.Sketch, [turned], units, f32, {"rows": sketched, "bias": bias})
-    chosen = insert(
-        spz.Select,
-        [scores],
-        units,
-        i1,
-        {
-            "count": IntegerAttr(min(choice.count, units), i64),
+    def select(scores: SSAValue, count: int, probability: float, density: float) -> SSAValue:
+        properties = {
+            "count": IntegerAttr(min(count, units), i64),
             "group": IntegerAttr(units, i64),
-            "probability": None if choice.probability == 1 else FloatAttr(choice.probability, f64),
-            "density": density,
-            "active": density,
-        },
-    )
+            "probability": None if probability == 1 else FloatAttr(probability, f64),
+            "density": FloatAttr(density, f64),
+            "active": FloatAttr(density, f64),
+        }
+        return insert(spz.Select, [scores], units, i1, properties)
+
+    turned = insert(spz.Linear, [op.x], inputs + 1, f32, {"weight": axes, "bias": axes_bias})
+    properties = {"rows": sketched, "bias": bias, "bits": IntegerAttr(choice.bits, i64)}
+    scores = insert(spz.Sketch, [turned], units, f32, properties)
+    if isinstance(choice, Cascade) and sketches.refined_groups(inputs):
+        worth = select(scores, choice.first_count, choice.first_probability, choice.first_density)
+        properties = {
+            "rows": sketched,
+            "offset": FloatAttr(choice.first_offset, f64),
+            "density": FloatAttr(choice.first_density, f64),
+        }
+        scores = insert(spz.Refine, [scores, worth, turned], units, f32, properties)
+    chosen = select(scores, choice.count, choice.probability, choice.density)
     logits = insert(
         spz.SparseHead,
         [op.x, chosen, scores],
@@ -117,7 +130,7 @@ def _sketch(module: ModuleOp, block: HeadBlock, choice: Sketch, ctx: PassContext
             "weight": op.weight,
             "bias": op.bias,
             "offset": FloatAttr(choice.offset, f64),
-            "density": density,
+            "density": FloatAttr(choice.density, f64),
         },
     )
     op.result.replace_all_uses_with(logits)

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from xdsl.ir import Operation, SSAValue
 
-from sparsecomp import nibbles
+from sparsecomp import nibbles, sketches
 from sparsecomp.dialects import aten, exec, spz
 from sparsecomp.dialects.exec import Fold, Mode, shape_of
 from sparsecomp.sketch_rounding import round_factors
@@ -205,7 +205,9 @@ def _share(w: Worker, chosen: torch.Tensor) -> tuple[int, int]:
 def sketch(w: Worker, op: exec.Sketch) -> None:
     rows, bias = w.weights(op, "rows")
     units, x = w.units(op, len(rows)), w.tensor(op.x)
-    y = F.linear(round_factors(x[:, :-1]), rows[units], bias[units])
+    bits = exec.find_storage(op, op.rows).bits
+    groups = [group for group, _ in sketches.groups(rows.shape[1], bits)]
+    y = F.linear(round_factors(x[:, :-1], groups), rows[units], bias[units])
     w.tensor(op.out)[:, units] = y + x[:, -1:]
 
 
@@ -213,12 +215,27 @@ HEAD_TURN = 32
 """Listed rows of a head that a worker takes at once."""
 
 
+def _turns(w: Worker, chosen: torch.Tensor, count: int) -> torch.Tensor:
+    """Which of `count` rows are a worker's (count,), bool."""
+    # Of each row the last listed before it; its turn is whose the row is.
+    before = torch.searchsorted(chosen, torch.arange(count), right=True) - 1
+    return before.clamp(min=0) // HEAD_TURN % w.call.workers == w.number
+
+
+def refine(w: Worker, op: exec.Refine) -> None:
+    (rows,), x = w.weights(op, "rows"), w.tensor(op.x)[:, :-1]
+    factors = round_factors(x, sketches.refined_groups(x.shape[1]))
+    chosen, scores, out = listed(w, op.list), w.tensor(op.scores), w.tensor(op.out)
+    own = _turns(w, chosen, len(rows))
+    out[:, own] = scores[:, own] + op.offset.value.data
+    units = chosen[own[chosen]]
+    out[:, units] = scores[:, units] + F.linear(factors, rows[units])
+
+
 def sparse_head(w: Worker, op: exec.SparseHead) -> None:
     (weight,), bias = w.weights(op, "weight"), w.weight(op, "bias")
     chosen, scores, out = listed(w, op.list), w.tensor(op.scores), w.tensor(op.out)
-    # Of each row the last listed before it; its turn is whose the row is.
-    before = torch.searchsorted(chosen, torch.arange(len(weight)), right=True) - 1
-    own = before.clamp(min=0) // HEAD_TURN % w.call.workers == w.number
+    own = _turns(w, chosen, len(weight))
     out[:, own] = scores[:, own] + op.offset.value.data
     units = chosen[own[chosen]]
     added = None if bias is None else bias[units]
@@ -446,6 +463,7 @@ KERNELS: dict[type[Operation], Callable[[Worker, Any], None]] = {
     exec.Neurons: neurons,
     exec.SparseMlp: sparse_mlp,
     exec.Sketch: sketch,
+    exec.Refine: refine,
     exec.SparseHead: sparse_head,
     exec.Sum: sum_parts,
     exec.AllReduce: all_reduce,

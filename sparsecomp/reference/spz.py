@@ -118,6 +118,9 @@ def run(op: Operation, operands: Sequence[Any], weight: Weight) -> torch.Tensor:
             x = operands[0]
             rows, bias = weight(op.rows.string_value()), weight(op.bias.string_value())
             return F.linear(x[:, :-1], rows, bias) + x[:, -1:]
+        case spz.Refine():
+            scores, selection, _ = operands
+            return torch.where(selection, scores, scores + _number(op.offset))
         case spz.SparseHead():
             x, selection, scores = operands
             logits = F.linear(x, weight(op.weight.string_value()), named(op.bias))

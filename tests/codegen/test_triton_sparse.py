@@ -159,17 +159,33 @@ def test_coarse_neurons(gated: bool, tmp_path: Path) -> None:
     check(begin(module, tmp_path), given=[on_grid(70), on_grid(48)])
 
 
-def sketch(units: int, axes: int) -> ModuleOp:
-    program = Program(IntegerType(2))
+def sketch(units: int, axes: int, bits: int = 2) -> ModuleOp:
+    program = Program(IntegerType(bits))
     rows = program.weights(Layout.SKETCH, units, axes, matrices=2)
     program.kernel(exec.Sketch, program.buffer(1, axes + 1), program.buffer(1, units), rows=rows)
     return program.module
 
 
 @pytest.mark.parametrize("units, axes", ((37, 50), (16, 400), (70, 64)))
-def test_sketch(units: int, axes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", (2, 1))
+def test_sketch(units: int, axes: int, bits: int, tmp_path: Path) -> None:
     x = torch.cat([on_grid(axes), torch.randn(1, 1)], 1)
-    check(begin(sketch(units, axes), tmp_path), given=[x])
+    check(begin(sketch(units, axes, bits), tmp_path), given=[x])
+
+
+def refine(units: int, axes: int) -> ModuleOp:
+    program = Program(IntegerType(2))
+    rows = program.weights(Layout.REFINEMENT, units, axes)
+    scores, listed = chosen(program, units)
+    operands = scores, listed, program.buffer(1, axes + 1), program.buffer(1, units)
+    program.kernel(exec.Refine, *operands, rows=rows, offset=0.25, density=0.3)
+    return program.module
+
+
+@pytest.mark.parametrize("units, axes", ((70, 100), (300, 400)))
+def test_refine(units: int, axes: int, tmp_path: Path) -> None:
+    x = torch.cat([on_grid(axes), torch.randn(1, 1)], 1)
+    check(begin(refine(units, axes), tmp_path), given=[torch.randn(1, units), x])
 
 
 def chosen(program: Program, units: int, **how: Any) -> tuple[SSAValue, SSAValue]:
@@ -327,6 +343,8 @@ def test_what_a_sparse_decode_step_launches_fits() -> None:
     fits(sparse_linear(bf16, spz.Side.OUTPUTS, 32, 128, 4096))
     fits(sparse_head(bf16, 32000, 4096))
     fits(sketch(32000, 4096))
+    fits(sketch(32000, 4096, bits=1))
+    fits(refine(32000, 4096))
     fits(select(128256, count=1536, group=128256, or_all=True))
     fits(select(16384, count=10, group=128))
     fits(select(16384, count=9000, group=16384))

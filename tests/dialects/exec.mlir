@@ -33,6 +33,7 @@ exec.program @decode attributes {tile = 1 : i64, workers = 2 : i64, shared = 409
   exec.sparse_mlp %0, @mlp.neurons of %0 : memref<1x8xf32> knowing %0 : memref<1x8xf32> into %0 {gated, gate_known, act = #spz<act silu>, density = 5.000000e-01 : f64, active = 2.500000e-01 : f64, work = #exec.work<list>} : memref<1x8xf32>, memref<1x8xf32>
   exec.sparse_linear %0, @table.rows of %0 : memref<1x8xf32> into %0 {side = #spz<side inputs>, blocks = 4 : i64, density = 5.000000e-01 : f64, part = #exec<part attention>, work = #exec.work<split, [0, 2, 4]>} : memref<1x8xf32>, memref<1x8xf32>
   exec.sketch %0, @table.rows into %0 {work = #exec.work<split, [0, 8, 16]>} : memref<1x8xf32>, memref<1x8xf32>
+  exec.refine %0, @table.rows of %0 by %0 : memref<1x8xf32>, memref<1x8xf32> into %0 {offset = 2.500000e-01 : f64, density = 5.000000e-01 : f64, work = #exec.work<list>} : memref<1x8xf32>, memref<1x8xf32>
   exec.sparse_head %0, @table.rows of %0 : memref<1x8xf32> else %0 : memref<1x8xf32> into %0 {bias = @scale.floats, offset = 1.250000e-01 : f64, density = 5.000000e-01 : f64, work = #exec.work<list>} : memref<1x8xf32>, memref<1x8xf32>
   exec.sum %0 into %0 {bias = @scale.floats, work = #exec.work<each>} : memref<1x8xf32>, memref<1x8xf32>
   exec.all_reduce %0 : memref<1x8xf32> into %0 {work = #exec.work<one, [0]>} : memref<1x8xf32>

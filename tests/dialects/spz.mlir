@@ -31,8 +31,9 @@ func.func @sparse(%x: tensor<1x8xf32>, %q: tensor<1x4x2xf32>, %k: tensor<1x2x2xf
   %6 = spz.predict %5, @h.down, @h.up, @h.bias {lookahead = 0 : i64} : tensor<1x8xf32> -> tensor<1x4xf32>
   %likely = spz.select %3 {count = 2 : i64, group = 16 : i64, probability = 1.000000e-02 : f64, density = 2.500000e-01 : f64, active = 2.500000e-01 : f64} : tensor<1x16xf32> -> tensor<1x16xi1>
   %7 = spz.select %6 {threshold = -5.000000e-01 : f64, density = 5.000000e-01 : f64, active = 5.000000e-01 : f64} : tensor<1x4xf32> -> tensor<1x4xi1>
-  %sketched = spz.sketch %5, @q, @b : tensor<1x8xf32> -> tensor<1x4xf32>
-  %logits = spz.sparse_head %5, %7, %sketched, @o, @b {offset = 1.250000e-01 : f64, density = 5.000000e-01 : f64} : tensor<1x8xf32>, tensor<1x4xi1>, tensor<1x4xf32> -> tensor<1x4xf32>
+  %sketched = spz.sketch %5, @q, @b {bits = 1 : i64} : tensor<1x8xf32> -> tensor<1x4xf32>
+  %refined = spz.refine %sketched, %7, %5, @q {offset = 2.500000e-01 : f64, density = 5.000000e-01 : f64} : tensor<1x4xf32>, tensor<1x4xi1>, tensor<1x8xf32> -> tensor<1x4xf32>
+  %logits = spz.sparse_head %5, %7, %refined, @o, @b {offset = 1.250000e-01 : f64, density = 5.000000e-01 : f64} : tensor<1x8xf32>, tensor<1x4xi1>, tensor<1x4xf32> -> tensor<1x4xf32>
   %8 = spz.sparse_linear %5, %7, @q {side = #spz<side outputs>, density = 5.000000e-01 : f64} : tensor<1x8xf32>, tensor<1x4xi1> -> tensor<1x8xf32>
   %9 = spz.cached_attention %q, %k, %k, %positions, %cache keeping %7 : tensor<1x4xi1> {sparsity = #spz.sparsity<low_rank, rank = 2, density = 0.5, active = 0.5, threshold = -0.5, count = 0, group = 0, lookahead = 0>, slot = 0 : i64, scale = 5.000000e-01 : f64} : tensor<1x4x2xf32>, tensor<1x2x2xf32>, tensor<1x2x2xf32>, tensor<1xi64> -> tensor<1x4x2xf32>
   %10 = aten.reshape(%9, shape = [1, 8]) : (tensor<1x4x2xf32>) -> tensor<1x8xf32>

@@ -24,7 +24,7 @@ from sparsecomp.options import CudaTarget, Dtype, Target
 from sparsecomp.reference import kernels
 from sparsecomp.reference.exec import Session
 from sparsecomp.runtime import cuda
-from sparsecomp.sparsity import Cutoff, Exact, LowRank, Narrow, Nested, Sketch
+from sparsecomp.sparsity import Cascade, Cutoff, Exact, LowRank, Narrow, Nested
 
 __all__ = ["small"]
 
@@ -95,7 +95,7 @@ def test_what_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
-def test_sorted_neurons_and_a_sketched_head(
+def test_sorted_neurons_and_a_head_in_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In 8 bits, of queries in 6 and of heads in 5; with full logits the head is the dense one.
@@ -105,17 +105,25 @@ def test_sorted_neurons_and_a_sketched_head(
     """
     monkeypatch.setattr(exec, "cache_item", lambda module: 4)
     monkeypatch.setattr(kernels, "_high", lambda x: x)
-    monkeypatch.setattr(kernels, "round_factors", lambda x: x)
+    monkeypatch.setattr(kernels, "round_factors", lambda x, groups: x)
     monkeypatch.setattr(nibbles, "FACTOR_STEPS", 1 << 20)
-    shape = {"hidden_size": 64, "intermediate_size": UNITS, "num_hidden_layers": 1}
+    shape = {"hidden_size": 96, "intermediate_size": UNITS, "num_hidden_layers": 1}
     path = make_model_dir("llama", tmp_path / "model", **shape)
     choices = {
         "model.layers.0.mlp": Nested(threshold=0.5, floor=0.1, density=0.3, coarse=0.4, rank=8),
         "model.layers.0.self_attn": Narrow(bits=6, output_bits=5),
-        "lm_head": Sketch(count=3, probability=1e-3, density=12 / UNITS, offset=0.25),
+        "lm_head": Cascade(
+            count=3,
+            probability=1e-3,
+            density=12 / UNITS,
+            offset=0.25,
+            first_count=20,
+            first_density=20 / UNITS,
+            first_offset=-0.5,
+        ),
     }
     masked = Masked(
-        path, impose(choices, 64, UNITS, BEST, parts=2, model=path), POSITIONS, Dtype.INT8
+        path, impose(choices, 96, UNITS, BEST, parts=2, model=path), POSITIONS, Dtype.INT8
     )
     opened = Opened(masked.for_gpu(), masked.weights, tmp_path)
     reference = Session(masked.scheduled(1), masked.weights, positions=POSITIONS)

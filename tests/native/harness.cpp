@@ -9,6 +9,7 @@
 #include "reduce.h"
 #include "rope.h"
 #include "select.h"
+#include "refine.h"
 #include "sketch.h"
 #include "sparse_head.h"
 #include "sparse_linear.h"
@@ -230,14 +231,24 @@ LIKELY(9, 3)
 LIKELY(77, 5)
 LIKELY(3001, 100)
 
-#define SKETCH(N, K)                                                                      \
-    EXPORT sketch_##N##_##K(float* y, const float* x, const char* sketch, int64_t n0,     \
-                            int64_t n1) {                                                 \
-        sketch_rows<N, K>(y, x, sketch, n0, n1);                                          \
+#define SKETCH(N, K, BITS)                                                                \
+    EXPORT sketch_##N##_##K##_##BITS(float* y, const float* x, const char* sketch,        \
+                                     int64_t n0, int64_t n1) {                            \
+        sketch_rows<N, K, BITS>(y, x, sketch, n0, n1);                                    \
     }
-SKETCH(40, 24)
-SKETCH(48, 64)
-SKETCH(37, 330)
+SKETCH(40, 24, 2)
+SKETCH(48, 64, 1)
+SKETCH(37, 330, 2)
+SKETCH(37, 700, 1)
+
+#define REFINE(N, K)                                                                      \
+    EXPORT refine_listed_##N##_##K(float* y, const float* x, const char* refinement,      \
+                                   const float* scores, float offset, const int32_t* list, \
+                                   int worker, int workers) {                             \
+        refine_listed<N, K>(y, x, refinement, scores, offset, list, worker, workers);     \
+    }
+REFINE(80, 70)
+REFINE(80, 700)
 
 #define HEAD(T, N, K)                                                                     \
     EXPORT head_listed_##T##_##K(float* y, const float* x, const void* w, const float* b, \

@@ -20,8 +20,15 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from sparsecomp import sketches
 from sparsecomp.passes.schedule_workers import NEURONS_PER_BLOCK, ROWS_AT_ONCE, even_bounds
-from sparsecomp.sketch_rounding import packed_sketch, round_factors, rounded_sketch
+from sparsecomp.sketch_rounding import (
+    packed_refinement,
+    packed_sketch,
+    refinement_of,
+    round_factors,
+    rounded_sketch,
+)
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "sparsecomp" / "codegen" / "native"
@@ -945,18 +952,42 @@ def test_select_likely(
 # The head
 
 
-@pytest.mark.parametrize(("n", "k"), [(40, 24), (48, 64), (37, 330)])
-def test_sketch(lib: ctypes.CDLL, n: int, k: int) -> None:
-    rows = rounded_sketch(torch.from_numpy(f32(RNG.standard_normal((n, k)))))
+@pytest.mark.parametrize(("n", "k", "bits"), [(40, 24, 2), (48, 64, 1), (37, 330, 2), (37, 700, 1)])
+def test_sketch(lib: ctypes.CDLL, n: int, k: int, bits: int) -> None:
+    rows = rounded_sketch(torch.from_numpy(f32(RNG.standard_normal((n, k)))), bits)
     bias, x = f32(RNG.standard_normal(n)), f32(RNG.standard_normal(k + 1))
     sketch = packed_sketch(rows, torch.from_numpy(bias)).numpy()
     y = Output(n)
     for n0, n1 in [(0, 16), (16, 16), (16, n)]:
-        call(getattr(lib, f"sketch_{n}_{k}"), y.data, x, sketch, n0, n1)
-    factors = wide(round_factors(torch.from_numpy(x[None, :-1].copy())).numpy()[0])
+        call(getattr(lib, f"sketch_{n}_{k}_{bits}"), y.data, x, sketch, n0, n1)
+    groups = [group for group, _ in sketches.groups(k, bits)]
+    factors = wide(round_factors(torch.from_numpy(x[None, :-1].copy()), groups).numpy()[0])
     weights = wide(rows.values(k).numpy())
     size = np.abs(weights) @ np.abs(factors) + np.abs(bias) + abs(x[-1])
     assert_close(y.array, weights @ factors + bias + x[-1], 16 * EPS * (8 + size))
+
+
+@pytest.mark.parametrize("k", [70, 700])
+@pytest.mark.parametrize("workers", [1, 3])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_refined_scores(lib: ctypes.CDLL, k: int, workers: int, data: st.DataObject) -> None:
+    """Of listed rows with their refinements' products, of the others plus the offset."""
+    n = 80  # more than two turns, when most are listed
+    rows = refinement_of(torch.from_numpy(f32(RNG.standard_normal((n, k)))))
+    scores, x = f32(RNG.standard_normal(n)), f32(RNG.standard_normal(k + 1))
+    listed = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    at = np.flatnonzero(listed).astype(np.int32)
+    listing = np.concatenate([np.array([len(at)], np.int32), at])
+    y, packed = Output(n), packed_refinement(rows).numpy()
+    for worker in reversed(range(workers)):
+        refine = getattr(lib, f"refine_listed_{n}_{k}")
+        call(refine, y.data, x, packed, scores, 0.25, listing, worker, workers)
+    factors = round_factors(torch.from_numpy(x[None, :-1].copy()), sketches.refined_groups(k))
+    weights, factors = wide(rows.values(k).numpy()), wide(factors.numpy()[0])
+    added = np.where(listed, weights @ factors, 0.25)
+    size = np.abs(weights) @ np.abs(factors) + np.abs(scores)
+    assert_close(y.array, scores + added, 16 * EPS * (8 + size))
 
 
 @pytest.mark.parametrize(("t", "k"), [("f32", 7), ("int8", 100)])

@@ -100,10 +100,26 @@ def sketch(scope: Scope, op: exec.Sketch) -> dict[str, Any]:
     return {
         "all": units,
         "axes": axes,
+        "bits": storage.bits,
         "x": scope.pointers[op.x],
         "out": scope.pointers[op.out],
         "rows": f"w + {integer(storage.offset)}",
         "units": scope.units(op, units),
+    }
+
+
+def refine(scope: Scope, op: exec.Refine) -> dict[str, Any]:
+    storage = exec.find_storage(op, op.rows)
+    units, axes = storage.dims
+    return {
+        "all": units,
+        "axes": axes,
+        "scores": scope.pointers[op.scores],
+        "list": scope.pointers[op.list],
+        "x": scope.pointers[op.x],
+        "out": scope.pointers[op.out],
+        "rows": f"w + {integer(storage.offset)}",
+        "offset": number(op.offset.value.data),
     }
 
 
@@ -128,5 +144,6 @@ CONTEXTS: dict[type[Operation], Context] = {
     exec.SparseMlp: sparse_mlp,
     exec.SparseLinear: sparse_linear,
     exec.Sketch: sketch,
+    exec.Refine: refine,
     exec.SparseHead: sparse_head,
 }

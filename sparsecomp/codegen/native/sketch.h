@@ -1,8 +1,8 @@
-// Scores of a whole vocabulary from a sketch of the head: rows of 4 and 2 bits in the principal
-// axes of its input, 16 rows side by side (sparsecomp/sketches.py says how they lie). What 2 bits
-// stand for is looked up by six: the lower four are the two codes before, of the same lane or of the
-// same one in the vector before.
-//   sketch_rows<N, K>   rows n0..n1 of N, K axes
+// Scores of a whole vocabulary from a sketch of the head: rows of 4 bits and 2, or 4 and 1, in the
+// principal axes of its input, 16 rows side by side (sparsecomp/sketches.py says how they lie). What a
+// code stands for is looked up by a window of six bits: the lower ones are the codes before, of the
+// same lane or of the same one in the vector before.
+//   sketch_rows<N, K, BITS>   rows n0..n1 of N, K axes
 // A vector has a row in each lane: the codes of four axes a row meet the same four activations, so
 // there are no sums across lanes. The lots are one stream, which the processor asks for itself, but
 // not early enough: each vector asks for what comes AHEAD of it.
@@ -11,63 +11,85 @@
 
 namespace sc {
 
-// The sizes of a sketch of rows of K weights, 16 rows a lot.
-template <int K>
+// The sizes of a sketch of rows of K weights, 16 rows a lot; of 1 bit it has half of the coarse axes.
+template <int K, int BITS>
 struct SketchSizes {
     static constexpr int LOT = 16, FINE = 64, GROUP = 256;
-    static constexpr int COARSE = K > FINE ? static_cast<int>(round_up(K - FINE, 16)) : 0;
+    static constexpr int KEPT = K <= FINE ? 0 : BITS == 1 ? (K - FINE + 1) / 2 : K - FINE;
+    static constexpr int COARSE = static_cast<int>(round_up(KEPT, 32 / BITS));
     static constexpr int PADDED = FINE + COARSE;
     static constexpr int GROUPS = 1 + (COARSE + GROUP - 1) / GROUP;
-    static constexpr int64_t CODES = (FINE / 2 + COARSE / 4) * LOT;
+    static constexpr int64_t CODES = (FINE / 2 + COARSE * BITS / 8) * LOT;
     static constexpr int64_t SCALES = CODES, BIAS = SCALES + GROUPS * LOT * 2;
     static constexpr int64_t BYTES = BIAS + LOT * 4;
     static constexpr int64_t TABLE = 64;  // before the first lot
 };
+constexpr float FINE_MIDDLE = 7.5f, LEVEL_MIDDLE = 63.5f;
+constexpr int WINDOW = 6;
 
-// Activations in 8 bits: x ~ scale code in each group; `middle` is what the codes' middle takes off.
-// Each of the four bytes of a lane holds a RUN of axes. Those that are first in their byte come
-// first, then the second ones, ..: shifted, a vector has codes of the same place in all its bytes.
-template <int K>
-struct SketchInput {
-    using S = SketchSizes<K>;
-    int8_t codes[S::PADDED];
+// Activations in 8 bits share a scale: x ~ scale code.
+struct SharedScale {
+    float scale, total;  // of all codes
+};
+
+// The codes of n activations, a multiple of LANES.
+SC_INLINE SharedScale round_codes(int8_t* codes, const float* x, int n) {
+    vf top{}, sum{};
+    for (int i = 0; i < n; i += LANES) {
+        const vf v = load(x + i);
+        top = vmax(top, vmax(v, -v));
+    }
+    const float scale = hmax(top) / 127, divisor = scale == 0.0f ? 1.0f : scale;
+    for (int i = 0; i < n; i += LANES) {
+        // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, in the low bits.
+        constexpr float SHIFT = 12582912.0f;
+        const vf shifted = load(x + i) / divisor + SHIFT;
+        sum += shifted - SHIFT;
+        int32_t rounded[LANES];
+        std::memcpy(rounded, &shifted, sizeof shifted);
+        for (int j = 0; j < LANES; ++j) codes[i + j] = static_cast<int8_t>(rounded[j]);
+    }
+    const float total = hsum(sum);
+    return {total == total ? scale : total, total};  // a NaN stays one
+}
+
+// The activations of a sketch, in the order in which lots meet them; `middle` is what the codes'
+// middle takes off. Each of the four bytes of a lane holds a RUN of axes. Those that are first in
+// their byte come first, then the second ones, ..: shifted, a vector has codes of the same place in
+// all its bytes.
+template <int K, int BITS>
+class SketchInput {
+    using S = SketchSizes<K, BITS>;
+
+public:
     float scales[S::GROUPS], middle[S::GROUPS];
 
     explicit SketchInput(const float* x) {
         float padded[S::PADDED] = {};
-        std::memcpy(padded, x, K * sizeof *x);
-        pack<2>(0, padded, 0, S::FINE, 7.5f);
+        std::memcpy(padded, x, min(K, S::PADDED) * sizeof *x);
+        pack<2>(0, padded, 0, S::FINE, FINE_MIDDLE);
         for (int g = 1, first = S::FINE; g < S::GROUPS; ++g, first += S::GROUP)
-            pack<4>(g, padded, first, static_cast<int>(min(first + S::GROUP, S::PADDED)), 63.5f);
-    }
-
-    template <int RUN>
-    void pack(int g, const float* x, int first, int end, float codes_middle) {
-        vf top{}, sum{};
-        for (int i = first; i < end; i += LANES) {
-            const vf v = load(x + i);
-            top = vmax(top, vmax(v, -v));
-        }
-        const float scale = hmax(top) / 127, divisor = scale == 0.0f ? 1.0f : scale;
-        for (int i = first; i < end; i += LANES) {
-            // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, in the low bits.
-            constexpr float SHIFT = 12582912.0f;
-            const vf shifted = load(x + i) / divisor + SHIFT;
-            sum += shifted - SHIFT;
-            int32_t rounded[LANES];
-            std::memcpy(rounded, &shifted, sizeof shifted);
-            for (int j = 0; j < LANES; ++j) {
-                const int axis = i - first + j, at = axis % (4 * RUN);
-                codes[first + axis - at + at % RUN * 4 + at / RUN] = static_cast<int8_t>(rounded[j]);
-            }
-        }
-        const float total = hsum(sum);
-        scales[g] = total == total ? scale : total;  // a NaN stays one
-        middle[g] = scale * codes_middle * total;
+            pack<8 / BITS>(g, padded, first, static_cast<int>(min(first + S::GROUP, S::PADDED)),
+                           LEVEL_MIDDLE);
     }
 
     // Four activations in every lane.
-    vi four(int64_t i) const { return load_bytes<int32_t>(codes + i) - vi{}; }
+    vi four(int64_t i) const { return load_bytes<int32_t>(codes_ + i) - vi{}; }
+
+private:
+    template <int RUN>
+    void pack(int g, const float* x, int first, int end, float codes_middle) {
+        int8_t plain[S::GROUP];
+        const SharedScale of = round_codes(plain, x + first, end - first);
+        for (int i = 0; i < end - first; ++i) {
+            const int at = i % (4 * RUN);
+            codes_[first + i - at + at % RUN * 4 + at / RUN] = plain[i];
+        }
+        scales[g] = of.scale;
+        middle[g] = of.scale * codes_middle * of.total;
+    }
+
+    int8_t codes_[S::PADDED];
 };
 
 // Adds the sums of four neighbours of u x to `sums`; u < 128.
@@ -165,13 +187,14 @@ private:
 
 // y[n0..n1) = the scores of rows n0..n1 of N: x[0..K) in the sketch, plus x[K]. n0 is a multiple of
 // 16, and so is n1 or it is N.
-template <int N, int K>
+template <int N, int K, int BITS>
 inline void sketch_rows(float* __restrict y, const float* __restrict x, const char* sketch,
                         int64_t n0, int64_t n1) {
-    using S = SketchSizes<K>;
-    constexpr int PARTS = S::LOT / LANES;  // vectors that hold a number for each row of a lot
-    constexpr int AHEAD = 512;             // bytes, asked for into the first-level cache
-    const SketchInput<K> in(x);
+    using S = SketchSizes<K, BITS>;
+    constexpr int PARTS = S::LOT / LANES;      // vectors that hold a number for each row of a lot
+    constexpr int PLACES = 8 / BITS, LANE = 4 * PLACES;  // codes of a byte, of a lane
+    constexpr int AHEAD = 512;                 // bytes, asked for into the first-level cache
+    const SketchInput<K, BITS> in(x);
     const Levels levels(sketch);
     for (int64_t n = n0; n < n1; n += S::LOT) {
         const char* lot = sketch + S::TABLE + n / S::LOT * S::BYTES;
@@ -204,19 +227,23 @@ inline void sketch_rows(float* __restrict y, const float* __restrict x, const ch
             for (int p = 0; p < PARTS; ++p) {
                 vi sums[4] = {};
                 auto add_axes = [&](int64_t i) SC_ALWAYS {
-                    const int64_t at = S::LOT / 4 * (S::FINE + i);
-                    const vi u = codes(at, p), last = before[p];
-                    const vi windows[] = {behind<4>(last, u), behind<2>(last, u), u, u >> 2};
-                    for (int j = 0; j < 4; ++j)
-                        sums[j] = add_dot4(sums[j], levels(windows[j]), in.four(i + 4 * j));
+                    const int64_t at = (S::FINE / 2 + (i - S::FINE) * BITS / 8) * S::LOT;
+                    const vi u = codes(at, p);
+                    each_constant<PLACES>([&](auto j) SC_ALWAYS {
+                        constexpr int J = j, END = (J + 1) * BITS;
+                        vi windows;
+                        if constexpr (END < WINDOW) windows = behind<WINDOW - END>(before[p], u);
+                        else windows = u >> (END - WINDOW);
+                        sums[J % 4] = add_dot4(sums[J % 4], levels(windows), in.four(i + 4 * J));
+                    });
                     before[p] = u;
                 };
                 // Steps written out: GCC keeps the sums of a shorter loop in memory.
-                constexpr int STEPS = 4 / PARTS, AXES = 16 * STEPS;
+                constexpr int STEPS = max(16 / (PLACES * PARTS), 1), AXES = LANE * STEPS;
                 int64_t i = first;
                 for (; i + AXES <= end; i += AXES)
-                    each_constant<STEPS>([&](auto step) SC_ALWAYS { add_axes(i + 16 * step); });
-                for (; i < end; i += 16) add_axes(i);
+                    each_constant<STEPS>([&](auto step) SC_ALWAYS { add_axes(i + LANE * step); });
+                for (; i < end; i += LANE) add_axes(i);
                 add_group(g, p, sums[0] + sums[1] + (sums[2] + sums[3]));
             }
         }

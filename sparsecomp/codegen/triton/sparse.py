@@ -205,20 +205,47 @@ def sparse_linear(scope: Scope, op: exec.SparseLinear) -> list[Call]:
 
 def sketch(scope: Scope, op: exec.Sketch) -> list[Call]:
     units, axes = shape_of(op.out)[1], shape_of(op.x)[1] - 1
-    block = 64
+    block, bits = 64, exec.find_storage(op, op.rows).bits
     constants: dict[str, Constant] = {
         "UNITS": units,
         "AXES": axes,
         "LOT": sketches.LANES,
         "FINE": sketches.FINE,
         "GROUP": sketches.GROUP,
-        "PADDED": sketches.padded(axes),
+        "PADDED": sketches.padded(axes, bits),
+        "BITS": bits,
         "TABLE": sketches.TABLE_BYTES,
-        "BYTES": sketches.LANES * sketches.row_bytes(axes),
+        "BYTES": sketches.LANES * sketches.row_bytes(axes, bits),
         "BLOCK": block,
     }
     arguments = [floats(op.x), weights(op, "rows"), floats(op.out)]
     return [call("sketch_rows", arguments, (blocks(units, block),), constants)]
+
+
+def refine(scope: Scope, op: exec.Refine) -> list[Call]:
+    units, axes = shape_of(op.out)[1], shape_of(op.x)[1] - 1
+    block = 32
+    programs = min(4 * PROGRAMS, blocks(units, block))
+    constants: dict[str, Constant] = {
+        "UNITS": units,
+        "AXES": axes,
+        "FINE": sketches.FINE,
+        "LINES": len(sketches.refined_groups(axes)),
+        "LINE": sketches.LINE_BYTES,
+        "LINE_AXES": sketches.LINE_AXES,
+        "STREAM": sketches.STREAM,
+        "BITS": sketches.BITS,
+        "TABLE": sketches.TABLE_BYTES,
+        "OFFSET": op.offset.value.data,
+        "LIST": lying(op.list),
+        "PROGRAMS": programs,
+        "BLOCK": 256,
+        "BLOCK_N": block,
+    }
+    arguments = [
+        floats(op.x), listed(op.list), floats(op.scores), weights(op, "rows"), floats(op.out)
+    ]  # fmt: skip
+    return [call("refine_listed", arguments, (programs,), constants)]
 
 
 def sparse_head(scope: Scope, op: exec.SparseHead) -> list[Call]:
@@ -252,5 +279,6 @@ CALLS: dict[type[Operation], Callable[[Scope, Any], list[Call]]] = {
     exec.SparseMlp: sparse_mlp,
     exec.SparseLinear: sparse_linear,
     exec.Sketch: sketch,
+    exec.Refine: refine,
     exec.SparseHead: sparse_head,
 }

@@ -43,7 +43,7 @@ from .program import (
     shape_of,
 )
 from .rows import ExpertLinear, Fold, FoldAttr, Gather, Last, Map, MapYield, Reduce, Scatter, TopK
-from .sparse import Neurons, Select, Sketch, SparseHead, SparseLinear, SparseMlp
+from .sparse import Neurons, Refine, Select, Sketch, SparseHead, SparseLinear, SparseMlp
 from .storage import LINE, KVSlot, Layout, LayoutAttr, Storage, cache_item, find_storage, to_lines
 
 __all__ = [
@@ -88,6 +88,7 @@ __all__ = [
     "Quantize",
     "Record",
     "Reduce",
+    "Refine",
     "Rope",
     "Scatter",
     "Select",
@@ -146,6 +147,7 @@ Exec = Dialect(
         Scatter,
         ExpertLinear,
         Sketch,
+        Refine,
         SparseHead,
         Launch,
         Barrier,

@@ -147,7 +147,8 @@ class SparseLinear(Kernel):
 class Sketch(Kernel):
     """out = the scores (1, V) of x (1, axes + 1) in a sketch; the units are its rows.
 
-    x is rounded to 8 bits in the groups of the sketch, but for its last element.
+    x is rounded to 8 bits in the groups of the sketch, but for its last element. Where these are of
+    1 bit, the last coarse axes are not there.
     """
 
     name = "exec.sketch"
@@ -156,6 +157,30 @@ class Sketch(Kernel):
     rows = prop_def(FlatSymbolRefAttrConstr)
     work = opt_prop_def(WorkAttr)
     assembly_format = "$x `,` $rows `into` $out attr-dict `:` type($x) `,` type($out)"
+
+
+@irdl_op_definition
+class Refine(Kernel):
+    """out (1, V) = of the listed rows scores (1, V) plus the products of x (1, axes + 1) with their
+    refinement, of the others scores + offset.
+
+    Workers take turns at the list as in exec.sparse_head. x is rounded to 8 bits line by line, but
+    for its last element, which is not used.
+    """
+
+    name = "exec.refine"
+    scores = operand_def(MemRefType)
+    list = operand_def(MemRefType)
+    x = operand_def(MemRefType)
+    out = operand_def(MemRefType)
+    rows = prop_def(FlatSymbolRefAttrConstr)
+    offset = prop_def(F64)
+    density = prop_def(F64)
+    work = opt_prop_def(WorkAttr)
+    assembly_format = (
+        "$scores `,` $rows `of` $list `by` $x `:` type($list) `,` type($x) `into` $out attr-dict "
+        "`:` type($scores) `,` type($out)"
+    )
 
 
 @irdl_op_definition

@@ -55,7 +55,9 @@ class Layout(StrEnum):
     Quantised, first the high planes of all neurons' rows, then those of their columns, then each
     neuron's low planes side by side: the high planes are a copy of the MLP in 4 bits."""
     SKETCH = auto()
-    """The rows of a sketch and their biases, in 4 and 2 bits (see sketches.py)."""
+    """The rows of a sketch and their biases; an element is a coarse weight (see sketches.py)."""
+    REFINEMENT = auto()
+    """What the first sketch of a cascade leaves of its rows."""
     FLOATS = auto()
     """f32 in order: norms, biases, tables."""
 
@@ -77,7 +79,7 @@ class Storage(IRDLOperation):
     """rows, columns: (N, K), of all matrices. neuron_major: (neurons, inputs, outputs). floats: the
     tensor's own."""
     of = prop_def(ArrayAttr[SymbolRefAttr])
-    """The weights in it; neuron_major: (gate,) up, down; sketch: rows, bias."""
+    """The weights in it; neuron_major: (gate,) up, down; sketch: rows, bias; refinement: rows."""
     offset = opt_prop_def(I64)
     irdl_options = (ParsePropInAttrDict(),)
     traits = traits_def(SymbolOpInterface())
@@ -130,7 +132,10 @@ class Storage(IRDLOperation):
     def bytes(self) -> int:
         """Its size in the artifact."""
         if self.layout.data is Layout.SKETCH:
-            return sketches.sketch_bytes(*self.dims)
+            rows, axes = self.dims
+            return sketches.sketch_bytes(rows, axes, self.bits)
+        if self.layout.data is Layout.REFINEMENT:
+            return sketches.refinement_bytes(*self.dims)
         neuron_major = self.layout.data is Layout.NEURON_MAJOR
         count = self.dims[0] if neuron_major else self.rows[0]
         if self.quantised:
@@ -165,7 +170,8 @@ class KVSlot(IRDLOperation):
 def cache_item(module: ModuleOp) -> int:
     """Bytes of an element of the KV cache: f32 where all weights are, else bf16."""
     storages = (op for op in module.ops if isinstance(op, Storage))
-    weights = (storage for storage in storages if storage.layout.data is not Layout.SKETCH)
+    sketched = (Layout.SKETCH, Layout.REFINEMENT)
+    weights = (storage for storage in storages if storage.layout.data not in sketched)
     return 2 if any(storage.bits < 32 for storage in weights) else 4
 
 

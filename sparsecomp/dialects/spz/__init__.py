@@ -35,7 +35,7 @@ from .dense import (
     RmsNorm,
 )
 from .operation import SpzOp
-from .sparse import Neurons, Predict, Select, Sketch, SparseHead, SparseLinear, SparseMlp
+from .sparse import Neurons, Predict, Refine, Select, Sketch, SparseHead, SparseLinear, SparseMlp
 
 __all__ = [
     "Act",
@@ -58,6 +58,7 @@ __all__ = [
     "Pairing",
     "PairingAttr",
     "Predict",
+    "Refine",
     "RmsNorm",
     "Rope",
     "Select",
@@ -94,6 +95,7 @@ Spz = Dialect(
         SparseMlp,
         SparseLinear,
         Sketch,
+        Refine,
         SparseHead,
     ],
     [ActAttr, PairingAttr, SideAttr, SparsityAttr, KVCacheType],

@@ -193,15 +193,38 @@ class Sketch(PureOp):
     """Scores of a vocabulary from a sketch of the head: `x[:, :-1] @ rows.T + bias + x[:, -1:]`.
 
     x (T, axes + 1) is the head's input in the axes of the sketch, and behind it what all rows have
-    in common; rows (V, axes), bias (V,) -> (T, V).
+    in common; rows (V, axes), bias (V,) -> (T, V). `bits` are those of a coarse weight; with 1 it
+    is the first sketch of a cascade.
     """
 
     name = "spz.sketch"
     x = operand_def(TensorType)
     rows = prop_def(FlatSymbolRefAttrConstr)
     bias = prop_def(FlatSymbolRefAttrConstr)
+    bits = prop_def(I64)
     result = result_def(TensorType)
     assembly_format = "$x `,` $rows `,` $bias attr-dict `:` type($x) `->` type($result)"
+
+
+@irdl_op_definition
+class Refine(PureOp):
+    """The scores of a first sketch (T, V) once more: of the selected rows with what it leaves of
+    them, of the others as they are plus `offset`. x and rows are those of the sketch. `density` is
+    the expected share of rows selected.
+    """
+
+    name = "spz.refine"
+    scores = operand_def(TensorType)
+    selection = operand_def(TensorType)
+    x = operand_def(TensorType)
+    rows = prop_def(FlatSymbolRefAttrConstr)
+    offset = prop_def(F64)
+    density = prop_def(F64)
+    result = result_def(TensorType)
+    assembly_format = (
+        "$scores `,` $selection `,` $x `,` $rows attr-dict `:` type($scores) `,` type($selection) "
+        "`,` type($x) `->` type($result)"
+    )
 
 
 @irdl_op_definition

@@ -132,6 +132,19 @@ def sketch(program: ProgramBuilder, op: spz.Sketch) -> None:
     )
 
 
+def refine(program: ProgramBuilder, op: spz.Refine) -> None:
+    scores, chosen, x = map(program.dense, (op.scores, op.selection, op.x))
+    program.kernel(
+        exec.Refine,
+        [scores, chosen, x, program.result(op.result).value],
+        {
+            "rows": program.storage((exec.Layout.REFINEMENT, symbols(op, "rows"))),
+            "offset": op.offset,
+            "density": op.density,
+        },
+    )
+
+
 def sparse_head(program: ProgramBuilder, op: spz.SparseHead) -> None:
     weight = program.matrix(op)
     x, chosen = program.factor(_one_row(program, op), weight), program.dense(op.selection)
@@ -154,5 +167,6 @@ LOWERINGS: dict[type[Operation], Lowering] = {
     spz.SparseMlp: sparse_mlp,
     spz.SparseLinear: sparse_linear,
     spz.Sketch: sketch,
+    spz.Refine: refine,
     spz.SparseHead: sparse_head,
 }

@@ -108,6 +108,34 @@ def linear_listed(
 
 
 @triton.jit
+def copy_share(
+    scores,
+    list,
+    out,
+    UNITS: tl.constexpr,
+    OFFSET: tl.constexpr,
+    LIST: tl.constexpr,
+    PROGRAMS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """out = scores + OFFSET of what lies from the first entry of a program's share of a list to the
+    next program's. Gives the ends of the list's segments, and the share's first entry and end."""
+    program, ends = tl.program_id(0), load_ends(list, LIST)
+    count = tl.max(ends, 0)
+    first, end = count * program // PROGRAMS, count * (program + 1) // PROGRAMS
+    bounds = tl.where(tl.arange(0, 2) == 0, first, end)
+    units = load_entries(list, ends, bounds, bounds < count, UNITS, LIST)
+    begin = tl.where(program == 0, 0, tl.min(units, 0))
+    stop = tl.max(units, 0)
+    for start in range(begin, stop, BLOCK):
+        n = start + tl.arange(0, BLOCK)
+        score = tl.load(scores + n, mask=n < stop, other=0.0)
+        tl.store(out + n, score + OFFSET, mask=n < stop)
+    tl.debug_barrier()  # some of these are written again, by other threads
+    return ends, first, end
+
+
+@triton.jit
 def head_listed(
     x,
     norm_weight,
@@ -134,18 +162,7 @@ def head_listed(
     next one's.
     """
     x = factors(x, norm_weight, norm_bias, NORM)
-    program, ends = tl.program_id(0), load_ends(list, LIST)
-    count = tl.max(ends, 0)
-    first, end = count * program // PROGRAMS, count * (program + 1) // PROGRAMS
-    bounds = tl.where(tl.arange(0, 2) == 0, first, end)
-    units = load_entries(list, ends, bounds, bounds < count, UNITS, LIST)
-    begin = tl.where(program == 0, 0, tl.min(units, 0))
-    stop = tl.max(units, 0)
-    for start in range(begin, stop, BLOCK):
-        n = start + tl.arange(0, BLOCK)
-        score = tl.load(scores + n, mask=n < stop, other=0.0)
-        tl.store(out + n, score + OFFSET, mask=n < stop)
-    tl.debug_barrier()  # some of these are written again, by other threads
+    ends, first, end = copy_share(scores, list, out, UNITS, OFFSET, LIST, PROGRAMS, BLOCK)
     for start in range(first, end, BLOCK_N):
         i = start + tl.arange(0, BLOCK_N)
         there = i < end

@@ -5,8 +5,8 @@ import triton.language as tl
 
 
 @triton.jit
-def _factor(x, k, there, AXES: tl.constexpr):
-    return tl.load(x + k, mask=there & (k < AXES), other=0.0)
+def _factor(x, k, there, axes):
+    return tl.load(x + k, mask=there & (k < axes), other=0.0)
 
 
 @triton.jit
@@ -26,18 +26,20 @@ def _fine_by_input(words, x, axis, AXES: tl.constexpr):
 
 
 @triton.jit
-def _coarse_by_input(words, before, levels, x, axis, there, AXES: tl.constexpr):
-    """(steps, rows): the sums of level times x over the 16 codes of each word, less their middle.
+def coarse_by_input(words, before, levels, x, axis, there, axes, BITS: tl.constexpr):
+    """(steps, rows): the sums of level times x[0..axes) over the codes of each word, less their
+    middle.
 
-    Bits 2 i of a word and on are the code of axis + i; its level is chosen by it and the two codes
-    before it, the first ones of the word `before`.
+    BITS of a word from BITS * i on are the code of axis + i; its level is chosen by six bits, that
+    code's and those before it, of which the word `before` has the first.
     """
+    MORE: tl.constexpr = 6 - BITS
     sums = tl.zeros(words.shape, tl.float32)
     total = tl.zeros(axis.shape, tl.float32)
-    stream = (words.to(tl.int64) << 4) | ((before >> 28) & 15)
-    for i in tl.static_range(16):
-        factor = _factor(x, axis + i, there, AXES)
-        level = tl.load(levels + ((stream >> (2 * i)) & 63))
+    stream = (words.to(tl.int64) << MORE) | ((before >> (32 - MORE)) & ((1 << MORE) - 1))
+    for i in tl.static_range(32 // BITS):
+        factor = _factor(x, axis + i, there, axes)
+        level = tl.load(levels + ((stream >> (BITS * i)) & 63))
         sums += level.to(tl.float32) * factor[:, None]
         total += factor
     return sums - 63.5 * total[:, None]
@@ -54,6 +56,7 @@ def sketch_rows(
     FINE: tl.constexpr,
     GROUP: tl.constexpr,
     PADDED: tl.constexpr,
+    BITS: tl.constexpr,
     TABLE: tl.constexpr,
     BYTES: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -61,11 +64,12 @@ def sketch_rows(
     """out = the scores of x[0..AXES) in a sketch of UNITS rows, plus x[AXES].
 
     The sketch is a table of levels of TABLE bytes, then lots of LOT rows and BYTES; FINE axes in 4
-    bits, then groups of GROUP in 2.
+    bits, then groups of GROUP in BITS, PADDED in all.
     grid: (blocks of rows).
     """
     GROUPS: tl.constexpr = 1 + (PADDED - FINE + GROUP - 1) // GROUP
-    CODES: tl.constexpr = FINE // 2 + (PADDED - FINE) // 4  # bytes of a row
+    CODES: tl.constexpr = FINE // 2 + (PADDED - FINE) * BITS // 8  # bytes of a row
+    WORD: tl.constexpr = 32 // BITS  # codes of a word
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = row < (UNITS + LOT - 1) // LOT * LOT
     lot = sketch + TABLE + (row // LOT).to(tl.int64) * BYTES
@@ -80,17 +84,18 @@ def sketch_rows(
     y *= tl.load(scales, mask=there, other=0.0).to(tl.float32)
     y += tl.load(bias, mask=there, other=0.0) + tl.load(x + AXES)
 
-    STEPS: tl.constexpr = GROUP // 16
+    STEPS: tl.constexpr = GROUP // WORD
     sums = tl.zeros((STEPS, BLOCK), tl.float32)
     for group in range(1, GROUPS):
         step = (group - 1) * STEPS + tl.arange(0, STEPS)
-        inside = step < (PADDED - FINE) // 16
+        inside = step < (PADDED - FINE) // WORD
         at = words[None, :] + (FINE // 8 + step)[:, None] * LOT
         codes = tl.load(at, mask=inside[:, None] & there[None, :], other=0)
         # Before the first step are zeros.
         known = ((step > 0) & inside)[:, None] & there[None, :]
         before = tl.load(at - LOT, mask=known, other=0)
         scale = tl.load(scales + group * LOT, mask=there, other=0.0).to(tl.float32)
-        axis = FINE + step * 16
-        sums += _coarse_by_input(codes, before, sketch, x, axis, inside, AXES) * scale[None, :]
+        axis = FINE + step * WORD
+        found = coarse_by_input(codes, before, sketch, x, axis, inside, AXES, BITS)
+        sums += found * scale[None, :]
     tl.store(out + row, y + tl.sum(sums, 0), mask=row < UNITS)
