@@ -69,12 +69,12 @@ def rounded_sketch(rows: torch.Tensor, bits: int = sketches.BITS) -> RoundedSket
     )
 
 
-def refinement_of(rows: torch.Tensor) -> Refinement:
-    """What the first sketch of a cascade leaves of the rows (rows, axes), each line with the least
-    squared error. There must be coarse axes."""
+def rounded_cascade(rows: torch.Tensor) -> tuple[RoundedSketch, Refinement]:
+    """The first sketch of a cascade of the rows (rows, axes), and what it leaves of them, each line
+    with the least squared error. There must be coarse axes."""
     axes, lines = rows.shape[1], sketches.refined_groups(rows.shape[1])
-    left = rows - rounded_sketch(rows, sketches.FIRST_BITS).values(axes)
-    left = F.pad(left, (0, max(lines[-1].stop - axes, 0)))
+    first = rounded_sketch(rows, sketches.FIRST_BITS)
+    left = F.pad(rows - first.values(axes), (0, max(lines[-1].stop - axes, 0)))
     codes, scales = [], []
     for line in lines:
         part = left[:, line.start : line.stop]
@@ -82,7 +82,7 @@ def refinement_of(rows: torch.Tensor) -> Refinement:
         streams = [trellis.nearest(some, sketches.TRELLISES[sketches.BITS]) for some in alike]
         codes.append(torch.cat(streams, 1))
         scales.append(_best_scales(part, _stream_levels(codes[-1])).bfloat16())
-    return Refinement(torch.stack(codes, 1), torch.cat(scales, 1))
+    return first, Refinement(torch.stack(codes, 1), torch.cat(scales, 1))
 
 
 def _stream_levels(codes: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,8 @@ from sparsecomp import sketches, trellis
 from sparsecomp.sketch_rounding import (
     packed_refinement,
     packed_sketch,
-    refinement_of,
     round_factors,
+    rounded_cascade,
     rounded_sketch,
 )
 from sparsecomp.sketches import Trellis
@@ -109,7 +109,7 @@ def test_a_refinement_says_what_a_first_sketch_leaves() -> None:
     axes, random = sketches.FINE + 512, torch.Generator().manual_seed(4)
     rows = torch.randn(100, axes, generator=random)
     rows[50:] = 0
-    first, second = rounded_sketch(rows, 1).values(axes), refinement_of(rows).values(axes)
+    first, second = (part.values(axes) for part in rounded_cascade(rows))
     assert (first[50:] == 0).all() and (second[50:] == 0).all()
     first, second, rows = first[:50], second[:50], rows[:50]
     assert (first[:, 320:] == 0).all() and (second[:, :64] == 0).all()
@@ -143,8 +143,8 @@ def test_the_table_comes_first(bits: int) -> None:
 
 
 def test_a_row_of_a_refinement_is_whole_lines() -> None:
-    rows = torch.randn(37, 700, generator=torch.Generator().manual_seed(6))
-    data, refined = packed_refinement(refinement_of(rows)), refinement_of(rows)
+    _, refined = rounded_cascade(torch.randn(37, 700, generator=torch.Generator().manual_seed(6)))
+    data = packed_refinement(refined)
     assert len(data) == sketches.refinement_bytes(37, 700) == 64 + 37 * 3 * 64
     assert data[:64].tolist() == list(sketches.TRELLISES[2].levels)
     lines = data[64:].view(37, 3, 64)

@@ -19,8 +19,8 @@ from sparsecomp import sketches
 from sparsecomp.sketch_rounding import (
     Refinement,
     RoundedSketch,
-    refinement_of,
     round_factors,
+    rounded_cascade,
     rounded_sketch,
 )
 from sparsecomp.sparsity import Cascade, Sketch
@@ -66,7 +66,7 @@ class HeadSketch:
 
     @cached_property
     def _first(self) -> tuple[RoundedSketch, Refinement]:
-        return rounded_sketch(self.rows, sketches.FIRST_BITS), refinement_of(self.rows)
+        return rounded_cascade(self.rows)
 
     def scores(self, x: torch.Tensor) -> Scores:
         """By inputs (T, in), with the roundings of compiled sketches."""

@@ -15,7 +15,7 @@ from sparsecomp.rounding import Rounded, planes, rounded
 from sparsecomp.sketch_rounding import (
     packed_refinement,
     packed_sketch,
-    refinement_of,
+    rounded_cascade,
     rounded_sketch,
 )
 
@@ -39,7 +39,8 @@ def storage_bytes(storage: exec.Storage, weights: Weights) -> memoryview:
         packed = packed_sketch(rounded_sketch(rows, storage.bits), bias)
     elif storage.layout.data is exec.Layout.REFINEMENT:
         (rows,) = parts
-        packed = packed_refinement(refinement_of(rows))
+        _, refinement = rounded_cascade(rows)
+        packed = packed_refinement(refinement)
     elif storage.quantised:
         packed = _sheets(storage, [rounded(_rows(part), storage.bits) for part in parts])
     elif neuron_major:

@@ -18,7 +18,7 @@ from sparsecomp.dialects import aten, exec
 from sparsecomp.dialects.exec import Mode, Space, row_strides, shape_of
 from sparsecomp.errors import SparsecompError
 from sparsecomp.rounding import round_to
-from sparsecomp.sketch_rounding import refinement_of, rounded_sketch
+from sparsecomp.sketch_rounding import rounded_cascade, rounded_sketch
 
 from .evaluate import AddUp, Derived, Scope, Weights, find_symbol, torch_dtype
 from .kernels import KERNELS
@@ -70,7 +70,8 @@ def _stored(
             return weight
         return rounded_sketch(weight, storage.bits).values(weight.shape[1])
     if storage.layout.data is exec.Layout.REFINEMENT:
-        return refinement_of(weight).values(weight.shape[1])
+        _, refinement = rounded_cascade(weight)
+        return refinement.values(weight.shape[1])
     rows = weight.T if by_columns else weight
     kept = coarse_rows(rows) if coarse else round_to(rows, storage.bits)
     return kept.T if by_columns else kept

@@ -25,8 +25,8 @@ from sparsecomp.passes.schedule_workers import NEURONS_PER_BLOCK, ROWS_AT_ONCE, 
 from sparsecomp.sketch_rounding import (
     packed_refinement,
     packed_sketch,
-    refinement_of,
     round_factors,
+    rounded_cascade,
     rounded_sketch,
 )
 
@@ -974,7 +974,7 @@ def test_sketch(lib: ctypes.CDLL, n: int, k: int, bits: int) -> None:
 def test_refined_scores(lib: ctypes.CDLL, k: int, workers: int, data: st.DataObject) -> None:
     """Of listed rows with their refinements' products, of the others plus the offset."""
     n = 80  # more than two turns, when most are listed
-    rows = refinement_of(torch.from_numpy(f32(RNG.standard_normal((n, k)))))
+    _, rows = rounded_cascade(torch.from_numpy(f32(RNG.standard_normal((n, k)))))
     scores, x = f32(RNG.standard_normal(n)), f32(RNG.standard_normal(k + 1))
     listed = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
     at = np.flatnonzero(listed).astype(np.int32)
