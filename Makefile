@@ -26,7 +26,7 @@ demo: $(MODEL)/config.json
 	$(BIN)/python examples/demo.py $(MODEL)
 
 test: $(MODEL)/config.json
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 	$(BIN)/lit --workers 2 --succinct tests
 
 lint: $(READY)

@@ -126,8 +126,9 @@ class BlockKind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class CoarseUnits:
-    """The neurons of a block that count as their coarse values: their expected share, what of down
-    is read for each, and where the program counts them."""
+    """The neurons of a block that count as their coarse values, or the rows of a head that are
+    scored a second time before some of them are chosen: their expected share, what is read for that
+    of each, and where the program counts them."""
 
     density: Share
     bytes: NonNegative
@@ -145,8 +146,8 @@ class Block:
     `chosen_bytes` of weights are read for each chosen unit, and `active_bytes` more for each one
     read further; its predictor reads `predictor_bytes` a token.
     `chosen_counter` and `active_counter` are where the program counts the two (None: nothing is
-    read further). Its list lies at `trace` in a trace, in 4-byte slots. `coarse` are neurons that
-    are not chosen and still count, coarsely (None: there are none such).
+    read further). Its list lies at `trace` in a trace, in 4-byte slots. `coarse` are units of which
+    less is read, see CoarseUnits (None: there are none such).
     """
 
     module: str

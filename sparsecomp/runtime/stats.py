@@ -11,7 +11,7 @@ from sparsecomp.runtime.manifest import KV_COUNTER, TOKENS_COUNTER, BlockKind, M
 @dataclass(frozen=True)
 class BlockStats:
     """A sparse block: the share of its units chosen, of those read beyond their first product, and
-    of those that count as coarse values.
+    of those that count as coarse values, or are scored a second time.
 
     All are means over the decoded tokens, 0 to 1.
     """
