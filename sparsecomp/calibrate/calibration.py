@@ -475,8 +475,8 @@ def _check_fits(block: Block, choice: Choice) -> None:
         case Sketch() if isinstance(block, HeadBlock) and choice.count > block.units:
             problem = f"count is {choice.count}; the vocabulary has {block.units:,} rows"
         case Cascade() if isinstance(block, HeadBlock) and choice.first_count > block.units:
-            rows = f"the vocabulary has {block.units:,} rows"
-            problem = f"first_count is {choice.first_count}; {rows}"
+            given = choice.first_count
+            problem = f"first_count is {given}; the vocabulary has {block.units:,} rows"
         case _:
             return
     raise SparsecompError(f"{block.module}: {problem}")

@@ -280,6 +280,11 @@ def test_a_sketched_head_samples_as_the_whole_one_does(room: Path) -> None:
             "lm_head: {kind: sketch, count: 999999, density: 1, offset: 0}",
             "lm_head: count is 999999; the vocabulary has",
         ),
+        (
+            "lm_head: {kind: cascade, count: 2, density: 1, offset: 0, first_count: 999999, "
+            "first_density: 1, first_offset: 0}",
+            "lm_head: first_count is 999999; the vocabulary has",
+        ),
         ("model.decoder.layers.9: {kind: dense}", "no MLP or attention of this name"),
         (
             "model.decoder.layers.0: {kind: cutoff, of: gate, threshold: 1, density: 0.5}",
