@@ -4,8 +4,8 @@ The first matrices of a block keep the rows of the rank's units, the last one th
 block gives a part of a sum, which `spz.all_reduce` completes (Megatron-LM, arXiv 1909.08053,
 section 3). A selection is made by each rank among its own units: no rank needs the scores of
 another (DA-TOP-k of HiRE, arXiv 2402.09360). What is probable among all rows of a vocabulary is so
-among a rank's own, and the best of all are among the best of each: the candidates of the ranks
-together are a superset of what one device would read. Heads are shared out in groups that have keys
+among a rank's own, and the best of all are among the best of each: by the same scores the ranks
+together choose a superset of what one device would. Heads are shared out in groups that have keys
 and values in common. Shares may differ by a group, and a rank that has none adds nothing.
 
 What cannot be proved to fall into units stays whole on every rank.
